@@ -1,0 +1,628 @@
+"""How each kind of function acts on a series: the only place where blocks meet torch functions.
+
+A row of a table in ``rules/`` names a kind and says what the kind needs to know; the kind makes the
+evaluator ``evaluate(func, args, kwargs)``. ``func`` is the function as it was called, so the value
+of every result is torch's own.
+
+| kind | meaning | what the row says |
+|---|---|---|
+| ``value`` | depends on ``c_0`` only, gives a plain result | nothing |
+| ``constant`` | piecewise constant: all its derivatives are zero | nothing |
+| ``ode`` | ``y' = (a + b y + c y**2) x'`` | three numbers |
+| ``slope`` | ``y' = sum_i g_i(x) x_i'`` | one lambda per argument, in plain torch |
+| ``piecewise`` | linear on each piece, ``c_0`` picks the piece | the slopes on that piece |
+| ``multilinear`` | of degree <= 1 in each of its tensor arguments | its form, as ``input*weight + bias`` |
+| ``reshape`` | the same entries in another shape | nothing |
+| ``composite`` | ordinary torch code on TaylorTensors | its body |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from . import series
+from .registry import Evaluator, UnsupportedFunction, name_of
+from .structures import Structure
+from .tensor import (
+    LINE,
+    TaylorTensor,
+    blocks_at,
+    flatten,
+    full,
+    full_shape,
+    join,
+    run,
+    settle,
+    store,
+    view_of,
+    wrap,
+)
+
+Lift = Callable[[Callable, list, dict, set], Any]
+
+# --- arguments ----------------------------------------------------------------------------------
+
+
+def bind(
+    func: Callable, names: Sequence[str], args: tuple, kwargs: dict
+) -> tuple[list[Any], tuple, dict]:
+    """The arguments called ``names`` (a prefix of the signature), the other ones, the other kwargs.
+
+    Raises:
+        UnsupportedFunction: a TaylorTensor among the others.
+    """
+    operands, others = list(args[: len(names)]), args[len(names) :]
+    if kwargs and len(operands) < len(names):
+        kwargs = dict(kwargs)
+        for name in names[len(operands) :]:
+            if name not in kwargs:
+                break
+            operands.append(kwargs.pop(name))
+    if (others or kwargs) and flatten((others, kwargs), []):
+        raise UnsupportedFunction(
+            f"{name_of(func)} takes a TaylorTensor only as {' or '.join(names)}: pass x.value for "
+            "the other arguments where no derivative through them is needed"
+        )
+    return operands, others, kwargs
+
+
+def series_among(func: Callable, operands: Sequence[Any]) -> list[TaylorTensor]:
+    """The TaylorTensors among the operands.
+
+    Raises:
+        UnsupportedFunction: there is none; the series is in a place that the rule does not know.
+    """
+    found = [x for x in operands if isinstance(x, TaylorTensor)]
+    if not found:
+        raise UnsupportedFunction(
+            f"{name_of(func)} was given a TaylorTensor where its rule expects none"
+        )
+    return found
+
+
+def aligned(blocks: Sequence[Any], ndim: int, structure: Structure) -> Sequence[Any]:
+    """The blocks with axes of size 1 inserted, so that they broadcast as a value of ``ndim`` axes."""
+    value = blocks[0]
+    missing = ndim - value.ndim if isinstance(value, torch.Tensor) else 0
+    if missing <= 0 or structure is LINE:
+        return blocks
+    return [value] + [
+        block.reshape(block.shape[:1] + (1,) * missing + block.shape[1:])
+        if block is not None and structure.leads(k)
+        else block
+        for k, block in enumerate(blocks[1:], 1)
+    ]
+
+
+def is_constant(blocks: Sequence[Any]) -> bool:
+    """Whether every block of degree >= 1 is structurally zero."""
+    return all(block is None for block in blocks[1:])
+
+
+# --- value, constant ----------------------------------------------------------------------------
+
+
+def values_of(tree: Any, level: int) -> Any:
+    """The arguments with the value in place of each TaylorTensor of this level."""
+    if isinstance(tree, TaylorTensor):
+        return tree._blocks[0] if tree._level == level else tree
+    if type(tree) in (list, tuple):
+        return type(tree)(values_of(item, level) for item in tree)
+    return tree
+
+
+def value(func: Callable, args: tuple, kwargs: dict) -> Any:
+    """A function of the value alone; its result carries no series."""
+    found = flatten((args, kwargs), [])
+    for x in found:
+        settle(x)
+    level = max(x._level for x in found)
+    args = tuple(values_of(a, level) for a in args)
+    kwargs = {k: values_of(v, level) for k, v in kwargs.items()}
+    return run(func, *args, **kwargs)
+
+
+def attribute(func: Callable, args: tuple, kwargs: dict) -> Any:
+    """A property of the tensor that its value has as well: shape, dtype, device ..."""
+    return run(func, args[0]._blocks[0], *args[1:], **kwargs)
+
+
+def constant(func: Callable, args: tuple, kwargs: dict) -> Any:
+    """A piecewise constant function: a constant series, or a plain tensor of integers."""
+    level, structure, order = join(func, flatten((args, kwargs), []))
+    result = value(func, args, kwargs)
+    if not (result.is_floating_point() or result.is_complex()):
+        return result
+    return wrap((result,) + (None,) * order, structure, level)
+
+
+def value_of_first(func: Callable, args: tuple, kwargs: dict) -> Any:
+    """As ``value``, for functions that would lose a series anywhere but in their first argument."""
+    bind(func, ("input",), args, kwargs)
+    return value(func, args, kwargs)
+
+
+def constant_of_first(func: Callable, args: tuple, kwargs: dict) -> Any:
+    """As ``constant``, for functions that would lose a series anywhere but in the first argument."""
+    bind(func, ("input",), args, kwargs)
+    return constant(func, args, kwargs)
+
+
+# --- ode, slope, piecewise ----------------------------------------------------------------------
+
+
+def ode(a: float, b: float, c: float, slope0: Callable | None = None) -> Evaluator:
+    """``y' = (a + b y + c y**2) x'``; ``slope0(x0, y0)`` is a better formula for the first slope."""
+
+    def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
+        (x,), others, kwargs = bind(func, ("input",), args, kwargs)
+        series_among(func, (x,))
+        level, structure, order = join(func, (x,))
+        blocks = x._blocks
+        y0 = func(blocks[0], *others, **kwargs)
+        first = slope0(blocks[0], y0) if slope0 is not None and order > 0 else None
+        return wrap(series.ode(structure, y0, blocks, a, b, c, first), structure, level)
+
+    return evaluate
+
+
+def slope(*derivatives: Callable, names: Sequence[str] = ("input", "other")) -> Evaluator:
+    """``y' = sum_i g_i x_i'`` where ``g_i(*operands, ...)`` is torch code, given the same arguments.
+
+    The code runs on the operands' series truncated by one degree, so the library is written in
+    itself; at order 1 it runs on plain values.
+    """
+    names = names[: len(derivatives)]
+
+    def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
+        operands, others, kwargs = bind(func, names, args, kwargs)
+        level, structure, order = join(func, series_among(func, operands))
+        inputs = [blocks_at(x, level, structure, order) for x in operands]
+        y0 = func(*(b[0] for b in inputs), *others, **kwargs)
+        if order == 0:
+            return wrap((y0,), structure, level)
+        lower = structure.truncated(order - 1)
+        if order == 1:
+            arguments = [b[0] for b in inputs]
+        else:
+            arguments = [
+                x if is_constant(b) else wrap(b[:-1], lower, level)
+                for x, b in zip(operands, inputs, strict=True)
+            ]
+        factors = []
+        for b, derivative in zip(inputs, derivatives, strict=False):
+            if not is_constant(b):
+                g = run(derivative, *arguments, *others, **kwargs)
+                slopes = blocks_at(g, level, lower, order - 1)
+                factors.append(
+                    (aligned(b, y0.ndim, structure), aligned(slopes, y0.ndim, structure))
+                )
+        if not factors:
+            return wrap((y0,) + (None,) * order, structure, level)
+        return wrap(series.integrate(structure, y0, *factors), structure, level)
+
+    return evaluate
+
+
+def piecewise(slopes: Callable, names: Sequence[str] = ("input",)) -> Evaluator:
+    """Linear on each piece: ``slopes(*values, ...)`` gives the slope in each operand.
+
+    A slope is a tensor, a number, or a boolean tensor for 0 and 1.
+    """
+
+    def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
+        operands, others, kwargs = bind(func, names, args, kwargs)
+        level, structure, order = join(func, series_among(func, operands))
+        inputs = [blocks_at(x, level, structure, order) for x in operands]
+        values = [b[0] for b in inputs]
+        y0 = func(*values, *others, **kwargs)
+        factors = run(slopes, *values, *others, **kwargs)
+        if not isinstance(factors, tuple):
+            factors = (factors,)
+        inputs = [aligned(b, y0.ndim, structure) for b in inputs]
+        result = [y0]
+        for k in range(1, order + 1):
+            result.append(
+                series.total(
+                    _picked(factor, b[k]) for factor, b in zip(factors, inputs, strict=False)
+                )
+            )
+        return wrap(result, structure, level)
+
+    return evaluate
+
+
+def _picked(factor: Any, block: Any) -> Any:
+    if block is None:
+        return None
+    if isinstance(factor, torch.Tensor) and factor.dtype == torch.bool:
+        return torch.where(factor, block, block.new_zeros(()))
+    return series.times(block, factor)
+
+
+# --- linear maps along a leading axis -----------------------------------------------------------
+#
+# A lift calls ``func`` where the arguments at the positions ``leads`` have a leading axis that the
+# function does not know about.
+
+
+def by_vmap(func: Callable, args: list, kwargs: dict, leads: set) -> Any:
+    """For any function: map over the leading axis."""
+    where = sorted(leads)
+
+    def one(*blocks: Any) -> Any:
+        filled = list(args)
+        for position, block in zip(where, blocks, strict=True):
+            filled[position] = block
+        return func(*filled, **kwargs)
+
+    return torch.vmap(one)(*(args[position] for position in where))
+
+
+def by_broadcasting(func: Callable, args: list, kwargs: dict, leads: set) -> Any:
+    """For elementwise functions: the leading axis broadcasts once all ranks agree."""
+    rank = max(a.ndim - (i in leads) for i, a in enumerate(args) if isinstance(a, torch.Tensor))
+    filled = list(args)
+    for i in leads:
+        block = args[i]
+        missing = rank + 1 - block.ndim
+        if missing:
+            filled[i] = block.reshape(block.shape[:1] + (1,) * missing + block.shape[1:])
+    return func(*filled, **kwargs)
+
+
+def by_axes(*axes: tuple[str, int, Any]) -> Lift:
+    """For functions of one tensor that name axes: count them from the end.
+
+    ``axes`` are the axis arguments: name, position, default (None: all axes).
+    """
+
+    def lift(func: Callable, args: list, kwargs: dict, leads: set) -> Any:
+        rank = args[0].ndim - 1
+        if leads != {0} or rank == 0:
+            return by_vmap(func, args, kwargs, leads)
+        args, kwargs = list(args), dict(kwargs)
+        for name, position, default in axes:
+            given = args[position] if position < len(args) else kwargs.pop(name, default)
+            counted = tuple(range(-rank, 0)) if given is None else from_the_end(given, rank)
+            if position < len(args):
+                args[position] = counted
+            else:
+                kwargs[name] = counted
+        return func(*args, **kwargs)
+
+    return lift
+
+
+def from_the_end(axes: Any, rank: int) -> Any:
+    """Axis numbers as negative ones, which mean the same under a leading axis."""
+    if isinstance(axes, (tuple, list)):
+        return tuple(from_the_end(axis, rank) for axis in axes)
+    return axes - rank if axes >= 0 else axes
+
+
+def as_is(func: Callable, args: list, kwargs: dict, leads: set) -> Any:
+    """For functions of one tensor that act on its last axes, whatever comes before."""
+    return func(*args, **kwargs) if leads == {0} else by_vmap(func, args, kwargs, leads)
+
+
+# --- multilinear --------------------------------------------------------------------------------
+
+
+class Form:
+    """A multilinear function's algebra in its tensor arguments: ``"input, weight, bias? : input*weight + bias"``.
+
+    Arguments, in the order of the signature (``?``: may be absent), then a sum of products of them.
+    """
+
+    def __init__(self, text: str) -> None:
+        left, right = (side.strip() for side in text.split(":"))
+        self.names = [name.strip().rstrip("?") for name in left.split(",")]
+        position = {name: i for i, name in enumerate(self.names)}
+        terms = [term.split("*") for term in right.split("+")]
+        monomials = [tuple(position[name.strip()] for name in term) for term in terms]
+        self.products = [m for m in monomials if len(m) > 1]
+        self.singles = [m[0] for m in monomials if len(m) == 1]
+        self.slots = sorted({i for m in monomials for i in m})
+
+
+def multilinear(
+    form: str,
+    lift: Lift = by_vmap,
+    shared: Callable | bool = False,
+    view: bool | str = False,
+    zero: Any = None,
+) -> Evaluator:
+    """Of degree <= 1 in each tensor argument, as ``form`` says.
+
+    The block of degree k is the sum, over the form's products and the degrees that add up to k, of
+    the function itself with those blocks in the product's places.
+
+    Args:
+        form: see ``Form``.
+        lift: how to call the function on blocks with a leading axis.
+        shared: whether blocks of size 1 along an axis may be passed as they are: True, or a function
+            of the position of an argument and its rank that names the axes it needs full.
+        view: the result shares memory with the first argument ("maybe": where torch's does).
+        zero: what stands for a zero in the place of a single argument; default: zeros of its shape.
+    """
+    parsed = Form(form)
+
+    def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
+        operands, others, rest = bind(func, parsed.names, args, kwargs)
+        found = series_among(func, operands)
+        level, structure, order = join(func, found)
+        inputs = [blocks_at(x, level, structure, order) for x in operands]
+        for i, x in enumerate(operands):
+            if isinstance(x, TaylorTensor) and x._level == level and i not in parsed.slots:
+                raise UnsupportedFunction(
+                    f"{name_of(func)} does not differentiate {parsed.names[i]}: pass x.value there"
+                )
+        values = [b[0] for b in inputs]
+        y0 = func(*values, *others, **rest)
+        if view and y0 is values[0]:
+            return operands[0]
+        if order == 0:
+            blocks: list[Any] = [y0]
+        else:
+            inputs = [
+                b if shared is True or is_constant(b) else _expanded(b, structure, i, shared)
+                for i, b in enumerate(inputs)
+            ]
+            present = [i for i in parsed.slots if i < len(inputs)]
+
+            def call(filled: list, degrees: dict[int, int]) -> Any:
+                leads = {i for i, k in degrees.items() if structure.leads(k)}
+                if not leads:
+                    return func(*filled, *others, **rest)
+                return lift(func, [*filled, *others], rest, leads)
+
+            blocks = [y0]
+            for k in range(1, order + 1):
+                terms = [_single_term(parsed, call, inputs, present, k, zero)]
+                for monomial in parsed.products:
+                    if all(i < len(inputs) for i in monomial):
+                        terms += _product_terms(
+                            parsed, call, inputs, monomial, k, structure
+                        )
+                blocks.append(series.total(terms))
+        if isinstance(y0, (tuple, list)):
+            results: Any = [
+                wrap([None if b is None else b[n] for b in blocks], structure, level)
+                for n in range(len(y0))
+            ]
+        else:
+            results = wrap(blocks, structure, level)
+        if view:
+            results = _as_view(func, operands[0], (*operands[1:], *others), rest, results, view)
+        return type(y0)(results) if isinstance(y0, (tuple, list)) else results
+
+    return evaluate
+
+
+def _expanded(blocks: Sequence[Any], structure: Structure, i: int, shared: Any) -> Sequence[Any]:
+    """The blocks expanded to the value's shape, along the axes that the function needs full."""
+    shape = tuple(blocks[0].shape)
+    result = [blocks[0]]
+    for k, block in enumerate(blocks[1:], 1):
+        if block is not None:
+            lead = 1 if structure.leads(k) else 0
+            wanted = list(shape)
+            if shared:
+                needed = {axis % len(shape) for axis in shared(i, len(shape)) if shape}
+                for axis, size in enumerate(block.shape[lead:]):
+                    if axis not in needed:
+                        wanted[axis] = size
+            if tuple(block.shape[lead:]) != tuple(wanted):
+                block = block.expand(*block.shape[:lead], *wanted)
+        result.append(block)
+    return result
+
+
+def _single_term(
+    form: Form, call: Callable, inputs: list, present: list[int], k: int, zero: Any
+) -> Any:
+    """The function at the degree-k blocks of the arguments that stand alone in the form."""
+    singles = [i for i in form.singles if i < len(inputs) and inputs[i][k] is not None]
+    if not singles:
+        return None
+    filled, degrees = [b[0] for b in inputs], {}
+    for i in present:
+        if i in singles:
+            filled[i], degrees[i] = inputs[i][k], k
+        elif i in form.singles and isinstance(filled[i], torch.Tensor):
+            filled[i] = torch.zeros_like(filled[i]) if zero is None else zero
+        elif i in form.singles and filled[i] is not None:
+            filled[i] = 0
+    for monomial in form.products:
+        if all(i < len(inputs) for i in monomial) and monomial[0] not in singles:
+            filled[monomial[0]] = torch.zeros_like(filled[monomial[0]])
+    return call(filled, degrees)
+
+
+def _product_terms(
+    form: Form,
+    call: Callable,
+    inputs: list,
+    monomial: tuple[int, ...],
+    k: int,
+    structure: Structure,
+) -> list[Any]:
+    """The degree-k terms of one product of the form."""
+    terms = []
+    base = [None if i in form.singles else b[0] for i, b in enumerate(inputs)]
+    for degrees in _compositions(k, len(monomial)):
+        chosen = [inputs[i][d] for i, d in zip(monomial, degrees, strict=True)]
+        if any(block is None for block in chosen):
+            continue
+        moving = [(i, d, b) for i, d, b in zip(monomial, degrees, chosen, strict=True) if d]
+
+        def f(*blocks: Any, moving: Any = moving) -> Any:
+            filled = list(base)
+            for (i, _, _), block in zip(moving, blocks, strict=True):
+                filled[i] = block
+            return call(filled, {i: d for i, d, _ in moving})
+
+        blocks = [b for _, _, b in moving]
+        if len(moving) == 1:
+            terms.append(f(*blocks))
+        else:
+            terms.append(structure.product(f, [d for _, d, _ in moving], blocks))
+    return terms
+
+
+def _compositions(total: int, parts: int) -> list[tuple[int, ...]]:
+    """All ways to write ``total`` as an ordered sum of ``parts`` numbers >= 0."""
+    if parts == 1:
+        return [(total,)]
+    return [(i, *rest) for i in range(total + 1) for rest in _compositions(total - i, parts - 1)]
+
+
+# --- views --------------------------------------------------------------------------------------
+
+
+def shares_memory(a: Any, b: Any) -> bool:
+    """Whether two values share memory."""
+    while isinstance(a, TaylorTensor):
+        a = a._blocks[0]
+    while isinstance(b, TaylorTensor):
+        b = b._blocks[0]
+    if torch.compiler.is_compiling():
+        return bool(b.is_contiguous())
+    return bool(torch._C._is_alias_of(a, b))  # type: ignore[attr-defined]
+
+
+def _as_view(
+    func: Callable, base: Any, others: tuple, kwargs: dict, results: Any, view: bool | str
+) -> Any:
+    """Shrink the blocks of views to what they hold, and let them follow writes to their base."""
+    many = isinstance(results, list)
+    for n, result in enumerate(results if many else [results]):
+        result._blocks = tuple(
+            shrunk(block, result, k) if k and block is not None else block
+            for k, block in enumerate(result._blocks)
+        )
+        if isinstance(base, TaylorTensor) and (
+            view is True or shares_memory(result._blocks[0], base._blocks[0])
+        ):
+
+            def replay(x: Any, n: int = n) -> Any:
+                again = func(x, *others, **kwargs)
+                return again[n] if many else again
+
+            view_of(base, replay, result)
+    return results
+
+
+def shrunk(block: torch.Tensor, result: TaylorTensor, k: int) -> torch.Tensor:
+    """The block with size 1 along the axes on which it repeats itself (stride 0)."""
+    first = 1 if result._structure.leads(k) else 0
+    if isinstance(block, TaylorTensor):
+        return block
+    for axis in range(first, block.ndim):
+        if block.stride(axis) == 0 and block.shape[axis] > 1:
+            block = block.narrow(axis, 0, 1)
+    return block
+
+
+def reshape(view: bool | str) -> Evaluator:
+    """The same entries in the same order, in another shape."""
+
+    def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
+        x = args[0] if args else kwargs["input"]
+        series_among(func, (x,))
+        level, structure, order = join(func, (x,))
+        args = tuple(values_of(a, level) for a in args)
+        kwargs = {name: values_of(a, level) for name, a in kwargs.items()}
+        y0 = func(*args, **kwargs)
+        if y0 is x._blocks[0]:
+            return x
+        blocks = [y0]
+        for k in range(1, order + 1):
+            block = x._blocks[k]
+            if block is not None:
+                whole = full(x, k)
+                block = whole.reshape((*whole.shape[: structure.leads(k)], *y0.shape))
+            blocks.append(block)
+        result = wrap(blocks, structure, level)
+        return _as_view(func, x, args[1:], kwargs, result, view)
+
+    return evaluate
+
+
+def broadcast(func: Callable, args: tuple, kwargs: dict) -> Any:
+    """A broadcast view: the blocks keep their size 1 along the new axes."""
+    x = args[0] if args else kwargs["input"]
+    series_among(func, (x,))
+    level, structure, order = join(func, (x,))
+    args = tuple(values_of(a, level) for a in args)
+    kwargs = {name: values_of(a, level) for name, a in kwargs.items()}
+    y0 = func(*args, **kwargs)
+    if y0 is x._blocks[0]:
+        return x
+    blocks = [y0, *aligned(x._blocks, y0.ndim, structure)[1:]]
+    result = wrap(blocks, structure, level)
+    return view_of(x, lambda base: func(base, *args[1:], **kwargs), result)
+
+
+# --- composite, in place ------------------------------------------------------------------------
+
+
+def composite(body: Callable) -> Evaluator:
+    """Ordinary torch code, run on TaylorTensors; it takes the same arguments as the function."""
+
+    def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
+        return run(body, *args, **kwargs)
+
+    return evaluate
+
+
+def in_place(evaluate: Evaluator) -> Callable[[Callable], Evaluator]:
+    """The in-place forms of a function: the out-of-place result, stored into the first argument."""
+
+    def of(out_of_place: Callable) -> Evaluator:
+        def write(func: Callable, args: tuple, kwargs: dict) -> Any:
+            result = evaluate(out_of_place, args, kwargs)
+            return store(func, args[0], result)
+
+        return write
+
+    return of
+
+
+def with_inplace_argument(evaluate: Evaluator) -> Evaluator:
+    """For functions of ``torch.nn.functional`` with an ``inplace`` argument."""
+
+    def checked(func: Callable, args: tuple, kwargs: dict) -> Any:
+        inplace = kwargs.get("inplace", False)
+        if "inplace" in kwargs:
+            kwargs = {name: a for name, a in kwargs.items() if name != "inplace"}
+        result = evaluate(func, args, kwargs)
+        return store(func, args[0] if args else kwargs["input"], result) if inplace else result
+
+    return checked
+
+
+__all__ = [
+    "as_is",
+    "attribute",
+    "bind",
+    "broadcast",
+    "by_axes",
+    "by_broadcasting",
+    "by_vmap",
+    "composite",
+    "constant",
+    "full_shape",
+    "in_place",
+    "multilinear",
+    "ode",
+    "piecewise",
+    "reshape",
+    "slope",
+    "value",
+    "with_inplace_argument",
+]

@@ -1,0 +1,210 @@
+"""The switchboard: which rule serves which torch function, and what is known about each rule.
+
+``RULES`` maps a function object, as ``__torch_function__`` receives it, to its evaluator
+``evaluate(func, args, kwargs)``. ``ROWS`` holds one ``Rule`` per row of the tables in ``rules/``,
+with the sample calls from which its tests and its line in the documentation are made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch.overrides import resolve_name
+
+Evaluator = Callable[[Callable, tuple, dict], Any]
+
+RULES: dict[Any, Evaluator] = {}
+REFUSED: dict[Any, str] = {}
+ROWS: list[Rule] = []
+NAMES: dict[Any, str] = {}
+
+
+class UnsupportedFunction(NotImplementedError):
+    """A function that would lose or falsify derivatives, or for which no rule is known.
+
+    The message names the function as the user wrote it, says why, and what to do instead.
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class T:
+    """A float64 tensor to be drawn for a sample call: its shape, and the range of its entries."""
+
+    shape: tuple[int, ...]
+    low: float = 0.2
+    high: float = 0.8
+
+    def draw(self, generator: torch.Generator) -> torch.Tensor:
+        uniform = torch.rand(self.shape, generator=generator, dtype=torch.float64)
+        return self.low + (self.high - self.low) * uniform
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One call of a function: the arguments, with ``T`` for each tensor that can be a series."""
+
+    args: tuple
+    kwargs: dict = dataclasses.field(default_factory=dict)
+
+
+def t(*shape: int, low: float = 0.2, high: float = 0.8) -> T:
+    """A float64 tensor for a sample call."""
+    return T(shape, low, high)
+
+
+def call(*args: Any, **kwargs: Any) -> Sample:
+    """The sample call of a row."""
+    return Sample(args, kwargs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """One row: the names it serves, its kind, what the row says, and its sample calls."""
+
+    name: str
+    kind: str
+    says: str
+    functions: tuple[Any, ...]
+    in_place: tuple[Any, ...]
+    samples: tuple[Sample, ...]
+
+
+_NAMESPACES = (
+    ("torch", torch),
+    ("torch.Tensor", torch.Tensor),
+    ("torch.nn.functional", torch.nn.functional),
+    ("torch.special", torch.special),
+    ("torch._C._nn", torch._C._nn),
+    ("torch._C._VariableFunctions", torch._C._VariableFunctions),
+)
+
+
+def resolve(name: str) -> list[Any]:
+    """The callables a name stands for: functions and methods of that name, or one dotted path.
+
+    ``"sin"`` gives ``torch.sin``, ``torch.Tensor.sin`` and every built-in of that name;
+    ``"linalg.inv"`` only ``torch.linalg.inv``, ``"torch.where"`` only the function; ``".T"`` the property getter of ``torch.Tensor``.
+
+    Raises:
+        LookupError: the name stands for nothing in this torch.
+    """
+    found: list[Any] = []
+    if name.startswith("."):
+        found = [getattr(torch.Tensor, name[1:]).__get__]
+        NAMES[found[0]] = f"torch.Tensor{name}"
+    elif "." in name:
+        target: Any = torch
+        name = name.removeprefix("torch.")
+        for part in name.split("."):
+            target = getattr(target, part, None)
+        found = [] if target is None else [target]
+        NAMES.setdefault(found[0] if found else None, f"torch.{name}")
+    else:
+        for prefix, space in _NAMESPACES:
+            target = getattr(space, name, None)
+            if isinstance(target, types.FunctionType) and space is torch.nn.functional:
+                # the Python functions there have signatures of their own: named by their path
+                continue
+            if callable(target) and not any(target is f for f in found):
+                found.append(target)
+                NAMES.setdefault(target, f"{prefix}.{name}")
+    if not found:
+        raise LookupError(f"torch {torch.__version__} has no function {name!r}")
+    return found
+
+
+def _first_of(names: Iterable[str]) -> list[Any]:
+    return list(dict.fromkeys(f for name in names for f in resolve(name)))
+
+
+def add_rule(
+    names: str,
+    kind: str,
+    says: str,
+    evaluate: Evaluator,
+    samples: Iterable[Sample] = (),
+    in_place: Callable[[Callable], Evaluator] | None = None,
+) -> None:
+    """Serve every callable that ``names`` (separated by spaces) stands for.
+
+    ``in_place`` makes, from an out-of-place function, the evaluator of its in-place form; given
+    one, every existing ``name_`` and ``__iname__`` is served too.
+
+    Raises:
+        LookupError: a name stands for nothing.
+        ValueError: a callable has a rule already.
+    """
+    functions = tuple(_first_of(names.split()))
+    written: dict[Any, Any] = {}
+    if in_place is not None:
+        for name in names.split():
+            forms = [f"{name}_"]
+            if name.startswith("__") and not name.startswith("__r"):
+                forms = [f"__i{name[2:]}"]
+            for form in forms:
+                try:
+                    targets = resolve(form)
+                except LookupError:
+                    continue
+                out_of_place = getattr(torch.Tensor, name, None) or functions[0]
+                written.update((target, out_of_place) for target in targets)
+    for function in functions:
+        _claim(function, evaluate)
+    for function, out_of_place in written.items():
+        assert in_place is not None
+        _claim(function, in_place(out_of_place))
+    ROWS.append(Rule(names.split()[0], kind, says, functions, tuple(written), tuple(samples)))
+
+
+def _claim(function: Any, evaluate: Evaluator) -> None:
+    if function in RULES:
+        raise ValueError(f"{name_of(function)} has a rule already")
+    RULES[function] = evaluate
+
+
+def refuse(names: str, reason: str) -> None:
+    """Refuse every callable that ``names`` stands for, with a reason that says what to do instead.
+
+    Raises:
+        ValueError: a callable has a rule already.
+    """
+    for function in _first_of(names.split()):
+        REFUSED[function] = reason
+
+
+def name_of(function: Any) -> str:
+    """The function's name as a user writes it."""
+    name = NAMES.get(function) or resolve_name(function)
+    if name is None:
+        name = getattr(function, "__qualname__", None) or str(function)
+    return str(name).removesuffix(".__get__")
+
+
+def refusal(function: Any) -> UnsupportedFunction:
+    """The error for a function without a rule: its name, the reason, the ways out."""
+    name = name_of(function)
+    reason = REFUSED.get(function)
+    if reason is not None:
+        return UnsupportedFunction(f"{name} does not take a TaylorTensor: {reason}")
+    return UnsupportedFunction(
+        f"{name} has no Taylor rule yet. Use x.value where no derivative through it is needed, "
+        f"write it in terms of functions in taylortorch.supported(), or give it a rule with "
+        f"taylortorch.register_rule."
+    )
+
+
+def supported() -> dict[str, list[str]]:
+    """The names of all functions with a rule, by kind.
+
+    >>> import taylortorch as tt
+    >>> "tanh" in tt.supported()["ode"]
+    True
+    """
+    kinds: dict[str, list[str]] = {}
+    for rule in ROWS:
+        kinds.setdefault(rule.kind, []).append(rule.name)
+    return {kind: sorted(names) for kind, names in sorted(kinds.items())}

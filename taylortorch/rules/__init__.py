@@ -1,0 +1,41 @@
+"""The tables: which kind each torch function is of.
+
+Read in this order; every file is mostly data.
+
+* ``values``: functions of ``c_0`` alone (shape, comparisons, argmax, floor ...)
+* ``arithmetic``: + - * / ** and their operators, by hand
+* ``elementwise``: exp, tanh, log, erf ... (``ode`` and ``slope`` rows), sin and cos
+* ``selections``: relu, abs, clamp, max, sort ... (``c_0`` picks the piece)
+* ``shapes``: reshape, transpose, cat, indexing, where, gather ... (linear maps of the entries)
+* ``reductions``: sum, mean, cumsum, prod, var, norm, logsumexp
+* ``products``: matmul, linear, einsum, conv ...
+* ``composites``: softmax, layer_norm, dropout, losses ... (torch code on TaylorTensors)
+* ``protocol``: what Python and autograd ask of a tensor (repr, len, copy, pickle, backward)
+* ``refused``: functions that would lose derivatives, with the reason
+"""
+
+from . import (
+    arithmetic,
+    composites,
+    elementwise,
+    products,
+    protocol,
+    reductions,
+    refused,
+    selections,
+    shapes,
+    values,
+)
+
+__all__ = [
+    "arithmetic",
+    "composites",
+    "elementwise",
+    "products",
+    "protocol",
+    "reductions",
+    "refused",
+    "selections",
+    "shapes",
+    "values",
+]

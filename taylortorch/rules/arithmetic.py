@@ -1,0 +1,252 @@
+"""Addition, multiplication, division and powers, by hand: they are hot, and have operators."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from .. import series
+from ..kinds import aligned, bind, composite, constant, in_place, is_constant, series_among
+from ..registry import add_rule, call, t
+from ..structures import Structure
+from ..tensor import TaylorTensor, blocks_at, join, wrap
+
+PAIR = ("input", "other")
+
+
+def operands_of(
+    func: Callable, names: Sequence[str], args: tuple, kwargs: dict
+) -> tuple[list, tuple, dict, int, Structure]:
+    """The blocks of each operand in their common frame, the other arguments, level, structure."""
+    operands, others, kwargs = bind(func, names, args, kwargs)
+    level, structure, order = join(func, series_among(func, operands))
+    return [blocks_at(x, level, structure, order) for x in operands], others, kwargs, level, structure
+
+
+def finished(blocks: Sequence[Any], structure: Structure, level: int) -> TaylorTensor:
+    """The TaylorTensor of blocks that a type promotion may have left behind the value's dtype."""
+    dtype = blocks[0].dtype
+    return wrap(
+        [b if b is None or b.dtype == dtype else b.to(dtype) for b in blocks], structure, level
+    )
+
+
+def _linear_combination(sign_a: float, sign_b: float, alpha_on: int) -> Callable:
+    """``sign_a * a + sign_b * b``, with the keyword ``alpha`` multiplying operand ``alpha_on``."""
+
+    def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
+        (x, y), others, kwargs, level, structure = operands_of(func, PAIR, args, kwargs)
+        y0 = func(x[0], y[0], *others, **kwargs)
+        alpha = kwargs.get("alpha", 1)
+        factors = [sign_a, sign_b]
+        factors[alpha_on] *= alpha
+        x, y = aligned(x, y0.ndim, structure), aligned(y, y0.ndim, structure)
+        blocks = [y0]
+        for k in range(1, len(x)):
+            blocks.append(
+                series.total((series.times(x[k], factors[0]), series.times(y[k], factors[1])))
+            )
+        return finished(blocks, structure, level)
+
+    return evaluate
+
+
+def multiply(func: Callable, args: tuple, kwargs: dict) -> Any:
+    (x, y), others, kwargs, level, structure = operands_of(func, PAIR, args, kwargs)
+    y0 = func(x[0], y[0], *others, **kwargs)
+    x, y = aligned(x, y0.ndim, structure), aligned(y, y0.ndim, structure)
+    if len(args) > 1 and args[0] is args[1]:
+        higher = [series.square_term(structure, k, x) for k in range(1, len(x))]
+    else:
+        higher = [series.convolve(structure, k, x, y) for k in range(1, len(x))]
+    return finished([y0, *higher], structure, level)
+
+
+def _divide(
+    func: Callable, y0: torch.Tensor, x: Sequence, d: Sequence, structure: Structure, level: int
+) -> Any:
+    x, d = aligned(x, y0.ndim, structure), aligned(d, y0.ndim, structure)
+    return finished(series.divide(structure, y0, x, d), structure, level)
+
+
+def divide(func: Callable, args: tuple, kwargs: dict) -> Any:
+    if kwargs.get("rounding_mode") is not None:
+        return constant(func, args, kwargs)
+    (x, d), others, kwargs, level, structure = operands_of(func, PAIR, args, kwargs)
+    return _divide(func, func(x[0], d[0], *others, **kwargs), x, d, structure, level)
+
+
+def reversed_divide(func: Callable, args: tuple, kwargs: dict) -> Any:
+    (d, x), others, kwargs, level, structure = operands_of(func, PAIR, args, kwargs)
+    return _divide(func, func(d[0], x[0], *others, **kwargs), x, d, structure, level)
+
+
+def square(func: Callable, args: tuple, kwargs: dict) -> Any:
+    (x,), _, _, level, structure = operands_of(func, PAIR[:1], args, kwargs)
+    higher = [series.square_term(structure, k, x) for k in range(1, len(x))]
+    return wrap([func(x[0]), *higher], structure, level)
+
+
+def sqrt(func: Callable, args: tuple, kwargs: dict) -> Any:
+    (x,), _, _, level, structure = operands_of(func, PAIR[:1], args, kwargs)
+    return wrap(_square_root(structure, func(x[0]), x), structure, level)
+
+
+def _square_root(structure: Structure, y0: Any, x: Sequence) -> list:
+    """``y y = x``: ``y_k = (x_k - sum_{0<i<k} y_i y_{k-i}) / (2 y_0)``; infinite at 0."""
+    y = [y0]
+    for k in range(1, len(x)):
+        known = series.square_term(structure, k, y, first=1)
+        rest = series.total((x[k], None if known is None else -known))
+        y.append(None if rest is None else rest / (2 * y0))
+    return y
+
+
+def rsqrt(func: Callable, args: tuple, kwargs: dict) -> Any:
+    (x,), _, _, level, structure = operands_of(func, PAIR[:1], args, kwargs)
+    return wrap(series.power(structure, func(x[0]), x, -0.5), structure, level)
+
+
+def power(func: Callable, args: tuple, kwargs: dict) -> Any:
+    """``x**p``: right at ``x_0 = 0`` wherever the derivative exists there."""
+    (x, p), _, _, level, structure = operands_of(func, ("input", "exponent"), args, kwargs)
+    return _power(func(x[0], p[0]), x, p, structure, level)
+
+
+def reversed_power(func: Callable, args: tuple, kwargs: dict) -> Any:
+    (p, x), _, _, level, structure = operands_of(func, ("input", "exponent"), args, kwargs)
+    return _power(func(p[0], x[0]), x, p, structure, level)
+
+
+def _power(y0: torch.Tensor, x: Sequence, p: Sequence, structure: Structure, level: int) -> Any:
+    if is_constant(p):
+        exponent = p[0]
+        if isinstance(exponent, torch.Tensor):
+            blocks = _power_of_tensor(y0, x, exponent, structure)
+        else:
+            blocks = _power_of_number(y0, x, exponent, structure)
+    elif is_constant(x):
+        blocks = _exponential(y0, x[0], p, structure)
+    else:
+        blocks = _general_power(y0, x, p, structure, level)
+    return finished(blocks, structure, level)
+
+
+def _power_of_number(y0: Any, x: Sequence, p: Any, structure: Structure) -> list:
+    order = len(x) - 1
+    whole = not isinstance(p, complex) and float(p).is_integer()
+    if whole and p >= 0:
+        if p == 0:
+            return [y0] + [None] * order
+        return [y0, *series.integer_power(structure, x, int(p))[1:]]
+    if p == 0.5:
+        return _square_root(structure, y0, x)
+    if isinstance(p, complex) or p < 0:
+        return series.power(structure, y0, x, p)
+    falling = 1.0
+    f = [y0]
+    for j in range(1, order + 1):
+        falling *= (p - j + 1) / j
+        f.append(falling * torch.pow(x[0], p - j))
+    return series.compose(structure, f, x)
+
+
+def _power_of_tensor(y0: Any, x: Sequence, p: torch.Tensor, structure: Structure) -> list:
+    """Binomial coefficients that vanish (an integer exponent below the order) give an exact zero."""
+    order = len(x) - 1
+    falling: Any = 1.0
+    f = [y0]
+    for j in range(1, order + 1):
+        falling = falling * (p - (j - 1)) / j
+        gone = falling == 0
+        exponent = torch.where(gone, torch.zeros_like(p), p - j)
+        f.append(falling * torch.pow(x[0], exponent))
+    return series.compose(structure, f, aligned(x, y0.ndim, structure))
+
+
+def _exponential(y0: Any, base: Any, p: Sequence, structure: Structure) -> list:
+    """``base**p`` with a constant base; as in torch, the slope at base 0 is 0 for ``p >= 0``."""
+    if isinstance(base, torch.Tensor):
+        dead = (base == 0) & (p[0] >= 0) if not base.is_complex() else base == 0
+        log = torch.where(dead, torch.zeros_like(base), torch.log(torch.where(dead, 1, base)))
+        exponents = [None] + [
+            None if b is None else b * log for b in aligned(p, y0.ndim, structure)[1:]
+        ]
+    else:
+        log = math.log(base) if base > 0 else (0.0 if base == 0 else math.nan)
+        exponents = [None] + [series.times(b, log) for b in p[1:]]
+    return series.ode(structure, y0, exponents, 0, 1, 0)
+
+
+def _general_power(y0: Any, x: Sequence, p: Sequence, structure: Structure, level: int) -> list:
+    """``exp(p log x)``; where ``x_0 = 0`` the exponent is taken as the constant ``p_0``."""
+    zero = x[0] == 0
+    safe = [torch.where(zero, torch.ones_like(x[0]), x[0]), *x[1:]]
+    base = wrap(aligned(safe, y0.ndim, structure), structure, level)
+    exponent = wrap(aligned(p, y0.ndim, structure), structure, level)
+    y = series.ode(structure, y0, torch.mul(torch.log(base), exponent)._blocks, 0, 1, 0)
+    at_zero = _power_of_tensor(y0, x, p[0], structure)
+    return [y0] + [
+        None
+        if a is None and b is None
+        else torch.where(zero, y0.new_zeros(()) if b is None else b, y0.new_zeros(()) if a is None else a)
+        for a, b in zip(y[1:], at_zero[1:], strict=True)
+    ]
+
+
+def _float_power(input: Any, exponent: Any) -> Any:
+    def doubled(x: Any) -> Any:
+        if not isinstance(x, torch.Tensor):
+            return x
+        return x.to(torch.complex128 if x.is_complex() else torch.float64)
+
+    return torch.pow(doubled(input), doubled(exponent))
+
+
+SAMPLES = [call(t(2, 3), t(2, 3)), call(t(3), t(4, 2, 3)), call(t(2, 1, 3), 1.5)]
+_add = _linear_combination(1, 1, alpha_on=1)
+_sub = _linear_combination(1, -1, alpha_on=1)
+_rsub = _linear_combination(-1, 1, alpha_on=0)
+
+TABLE: dict[str, tuple[Callable, str, list]] = {
+    "add __add__": (_add, "input + alpha*other", [*SAMPLES, call(t(3), t(3), alpha=2)]),
+    "__radd__": (_add, "input + other", [call(t(2, 3), 1.5)]),
+    "sub __sub__ subtract": (_sub, "input - alpha*other", [*SAMPLES, call(t(3), t(3), alpha=2)]),
+    "rsub": (_rsub, "other - alpha*input", [call(t(2, 3), t(2, 3), alpha=2)]),
+    "__rsub__": (_rsub, "other - input", [call(t(2, 3), 1.5)]),
+    "mul __mul__ multiply": (multiply, "input * other", SAMPLES),
+    "__rmul__": (multiply, "input * other", [call(t(2, 3), 1.5)]),
+    "div __truediv__ divide true_divide __div__": (
+        divide,
+        "y * other = input",
+        [*SAMPLES, call(t(2, 3), t(3), rounding_mode="floor")],
+    ),
+    "__rtruediv__": (reversed_divide, "y * input = other", [call(t(2, 3), 1.5)]),
+    "square": (square, "input * input", [call(t(2, 3)), call(t(2, 3, low=0, high=0))]),
+    "sqrt": (sqrt, "y * y = input", [call(t(2, 3))]),
+    "rsqrt": (rsqrt, "x y' = -y x'/2", [call(t(2, 3))]),
+    "pow __pow__": (
+        power,
+        "repeated squaring, the recurrence x y' = p y x', or exp(p log x)",
+        [
+            *(call(t(2, 3), p) for p in (0, 1, 2, 3, 7, -1, -2, 0.5, -0.5, 2.5, 2.0)),
+            *(call(t(2, 3, low=0, high=0), p) for p in (1, 2, 3, 5)),
+            call(t(2, 3), t(2, 3)),
+            call(t(2, 1), t(3)),
+        ],
+    ),
+    "__rpow__": (reversed_power, "exp(input log other)", [call(t(2, 3), 1.5)]),
+}
+for names, (evaluate, says, samples) in TABLE.items():
+    add_rule(names, "by hand", says, evaluate, samples, in_place=in_place(evaluate))
+
+add_rule(
+    "float_power",
+    "composite",
+    "pow in double precision",
+    composite(_float_power),
+    [call(t(2, 3), 2.5), call(t(2, 3), 2)],
+)

@@ -1,0 +1,288 @@
+"""Elementwise functions whose derivative is known in closed form: three numbers or one lambda each.
+
+``ODE``: the derivative is a quadratic in the result. ``SLOPE``: the derivative is a function of the
+arguments, in plain torch code, one lambda per argument that can be a series. To add a function, add
+a row: its tests, its line in ``docs/ops.md`` and its entry in ``supported()`` follow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from .. import series
+from ..kinds import bind, composite, in_place, ode, piecewise, series_among, slope
+from ..kinds import with_inplace_argument as inplace_argument
+from ..registry import Sample, add_rule, call, t
+from ..tensor import join, wrap
+
+LN2, LN10 = math.log(2.0), math.log(10.0)
+ROOT_HALF, ROOT_2PI = math.sqrt(0.5), math.sqrt(2 * math.pi)
+TWO_OVER_ROOT_PI, HALF_ROOT_PI = 2 / math.sqrt(math.pi), math.sqrt(math.pi) / 2
+
+# --- y' = (a + b y + c y**2) x', and a better first slope where this one cancels ------------------
+
+ODE: dict[str, tuple] = {
+    "exp": (0, 1, 0),
+    "expm1 special.expm1": (1, 1, 0),
+    "tanh": (1, 0, -1, lambda x, y: 1 - y * y),
+    "sigmoid special.expit": (0, 1, -1, lambda x, y: y * torch.sigmoid(-x)),
+    "tan": (1, 0, 1),
+    "reciprocal": (0, 0, -1),
+}
+
+# --- y' = sum of g_i x_i' ------------------------------------------------------------------------
+
+
+def _gelu_slope(x: Any, approximate: str = "none") -> Any:
+    if approximate == "none":
+        return 0.5 * torch.erfc(-ROOT_HALF * x) + x * torch.exp(-0.5 * x * x) / ROOT_2PI
+    inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
+    inner_slope = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x * x)
+    # (1 + tanh(u)) / 2 = sigmoid(2u), which keeps its accuracy in the tail
+    gate = torch.sigmoid(2 * inner)
+    return gate + 2 * x * gate * torch.sigmoid(-2 * inner) * inner_slope
+
+
+def _softplus_slope(x: Any, beta: float = 1, threshold: float = 20) -> Any:
+    return torch.where(x * beta > threshold, 1.0, torch.sigmoid(x * beta))
+
+
+def _elu_slope(x: Any, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0) -> Any:
+    below = alpha * scale * input_scale * torch.exp(torch.clamp(x, max=0) * input_scale)
+    return torch.where(x > 0, scale, below)
+
+
+def _celu_slope(x: Any, alpha: float = 1.0) -> Any:
+    return torch.where(x > 0, 1.0, torch.exp(torch.clamp(x, max=0) / alpha))
+
+
+def _silu_slope(x: Any) -> Any:
+    gate = torch.sigmoid(x)
+    return gate * (1 + x * torch.sigmoid(-x))
+
+
+def _mish_slope(x: Any) -> Any:
+    gate = torch.tanh(F.softplus(x))
+    return gate + x * torch.sigmoid(x) * (1 - gate * gate)
+
+
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
+AT_ZERO = call(t(2, 3, low=0, high=0))
+
+SLOPE: dict[str, Any] = {
+    "log": lambda x: 1 / x,
+    "log2": lambda x: 1 / (LN2 * x),
+    "log10": lambda x: 1 / (LN10 * x),
+    "log1p special.log1p": lambda x: 1 / (1 + x),
+    "asin arcsin": lambda x: torch.rsqrt(1 - x * x),
+    "acos arccos": lambda x: -torch.rsqrt(1 - x * x),
+    "atan arctan": lambda x: 1 / (1 + x * x),
+    "asinh arcsinh": lambda x: torch.rsqrt(1 + x * x),
+    "acosh arccosh": lambda x: torch.rsqrt(x - 1) * torch.rsqrt(x + 1),
+    "atanh arctanh": lambda x: 1 / ((1 - x) * (1 + x)),
+    "logit special.logit": lambda x, eps=None: (
+        1 / (x * (1 - x))
+        if eps is None
+        else torch.where((x >= eps) & (x <= 1 - eps), 1 / (x * (1 - x)), 0.0)
+    ),
+    "erf special.erf": lambda x: TWO_OVER_ROOT_PI * torch.exp(-x * x),
+    "erfc special.erfc": lambda x: -TWO_OVER_ROOT_PI * torch.exp(-x * x),
+    "erfinv special.erfinv": lambda x: HALF_ROOT_PI * torch.exp(torch.erfinv(x) ** 2),
+    "special.ndtr": lambda x: torch.exp(-0.5 * x * x) / ROOT_2PI,
+    "special.ndtri": lambda x: ROOT_2PI * torch.exp(0.5 * torch.special.ndtri(x) ** 2),
+    "special.entr": lambda x: -1 - torch.log(x),
+    "lgamma special.gammaln": lambda x: torch.digamma(x),
+    "digamma special.digamma special.psi": lambda x: torch.polygamma(1, x),
+    "logsigmoid": lambda x: torch.sigmoid(-x),
+    "softplus": _softplus_slope,
+    "gelu": _gelu_slope,
+    "silu nn.functional.silu": _silu_slope,
+    "mish nn.functional.mish": _mish_slope,
+    "elu nn.functional.elu": _elu_slope,
+    "celu nn.functional.celu": _celu_slope,
+    "selu nn.functional.selu": lambda x: _elu_slope(x, SELU_ALPHA, SELU_SCALE),
+    "atan2 arctan2": (lambda y, x: x / (x * x + y * y), lambda y, x: -y / (x * x + y * y)),
+    "hypot": (lambda x, y: x / torch.hypot(x, y), lambda x, y: y / torch.hypot(x, y)),
+    "logaddexp": (lambda a, b: torch.sigmoid(a - b), lambda a, b: torch.sigmoid(b - a)),
+    "logaddexp2": (
+        lambda a, b: torch.sigmoid(LN2 * (a - b)),
+        lambda a, b: torch.sigmoid(LN2 * (b - a)),
+    ),
+    "xlogy special.xlogy": (
+        lambda x, y: torch.where((x == 0) & (y <= 0), 0.0, torch.log(torch.where(y > 0, y, 1.0)))
+        if isinstance(y, torch.Tensor)
+        else math.log(y),
+        lambda x, y: x / y,
+    ),
+    "special.xlog1py": (
+        lambda x, y: torch.log1p(y) if isinstance(y, torch.Tensor) else math.log1p(y),
+        lambda x, y: x / (1 + y),
+    ),
+}
+
+SAMPLES: dict[str, list[Sample]] = {
+    "acosh": [call(t(2, 3, low=1.2, high=3.0))],
+    "special.ndtri": [call(t(2, 3))],
+    "softplus": [
+        call(t(2, 3, low=-2, high=2)),
+        call(t(2, 3, low=-2, high=2), beta=2.0),
+        call(t(2, 3, low=19, high=22)),
+        AT_ZERO,
+    ],
+    "gelu": [
+        call(t(2, 3, low=-2, high=2)),
+        call(t(2, 3, low=-2, high=2), approximate="tanh"),
+        AT_ZERO,
+    ],
+    "elu": [call(t(2, 3, low=-1, high=1)), call(t(2, 3, low=-1, high=1), 0.7)],
+    "celu": [call(t(2, 3, low=-1, high=1)), call(t(2, 3, low=-1, high=1), 0.7)],
+    "logit": [call(t(2, 3)), call(t(2, 3), eps=0.3)],
+}
+SIGNED = """tanh sigmoid exp expm1 tan erf erfc atan asinh asin acos atanh erfinv
+logsigmoid silu mish selu special.ndtr""".split()
+PAIRS = [call(t(2, 3), t(2, 3)), call(t(3), t(4, 2, 3)), call(t(2, 1), t(3))]
+
+
+def _samples(name: str, pair: bool) -> list[Sample]:
+    if name in SAMPLES:
+        return SAMPLES[name]
+    if pair:
+        return PAIRS
+    if name in SIGNED:
+        return [call(t(2, 3, low=-0.8, high=0.8)), AT_ZERO]
+    return [call(t(2, 3))]
+
+
+for names, numbers in ODE.items():
+    evaluate = ode(*numbers)
+    add_rule(
+        names,
+        "ode",
+        f"y' = ({numbers[0]} + {numbers[1]} y + {numbers[2]} y^2) x'",
+        evaluate,
+        _samples(names.split()[0], pair=False),
+        in_place=in_place(evaluate),
+    )
+
+for names, derivatives in SLOPE.items():
+    pair = isinstance(derivatives, tuple)
+    evaluate = inplace_argument(slope(*derivatives) if pair else slope(derivatives))
+    add_rule(
+        names,
+        "slope",
+        "y' = g(x, other) (x', other')" if pair else "y' = g(x) x'",
+        evaluate,
+        _samples(names.split()[0], pair),
+        in_place=in_place(evaluate),
+    )
+
+# --- pairs of equations, and the rest by hand ----------------------------------------------------
+
+
+def _rotation(own: Callable, partner: Callable, sign: int, is_sine: bool) -> Callable:
+    """sin, cos, sinh or cosh: each needs its partner's series to one degree less."""
+
+    def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
+        (x,), _, _ = bind(func, ("input",), args, kwargs)
+        series_among(func, (x,))
+        level, structure, order = join(func, (x,))
+        value = x._blocks[0]
+        y0 = func(value)
+        if order == 0:
+            return wrap((y0,), structure, level)
+        pair = (y0, partner(value)) if is_sine else (partner(value), y0)
+        sine, cosine = series.rotate(structure, *pair, x._blocks, sign, is_sine)
+        return wrap(sine if is_sine else cosine, structure, level)
+
+    return evaluate
+
+
+for name, own, partner, sign, is_sine in (
+    ("sin", torch.sin, torch.cos, -1, True),
+    ("cos", torch.cos, torch.sin, -1, False),
+    ("sinh", torch.sinh, torch.cosh, 1, True),
+    ("cosh", torch.cosh, torch.sinh, 1, False),
+):
+    evaluate = _rotation(own, partner, sign, is_sine)
+    add_rule(
+        name,
+        "pair",
+        "s' = c x', c' = -s x'" if sign < 0 else "s' = c x', c' = s x'",
+        evaluate,
+        [call(t(2, 3, low=-2, high=2)), AT_ZERO],
+        in_place=in_place(evaluate),
+    )
+
+
+def _exp2(func: Callable, args: tuple, kwargs: dict) -> Any:
+    """The coefficients are formed between two factors ``2**(x/2)``: they can be finite where the
+    value overflows."""
+    (x,), _, _ = bind(func, ("input",), args, kwargs)
+    series_among(func, (x,))
+    level, structure, _ = join(func, (x,))
+    value = x._blocks[0]
+    half = torch.exp2(value / 2)
+    exponents = [None] + [series.times(b, LN2) for b in x._blocks[1:]]
+    ratios = series.ode(structure, torch.ones_like(half), exponents, 0, 1, 0)
+    higher = [None if b is None else b * half * half for b in ratios[1:]]
+    return wrap([func(value), *higher], structure, level)
+
+
+add_rule(
+    "exp2 special.exp2",
+    "by hand",
+    "y' = ln(2) y x'",
+    _exp2,
+    [call(t(2, 3, low=-2, high=2))],
+    in_place=in_place(_exp2),
+)
+
+
+def _polygamma(func: Callable, args: tuple, kwargs: dict) -> Any:
+    n, x = (*args, *kwargs.values())[:2]
+    if isinstance(n, torch.Tensor) and not isinstance(x, torch.Tensor):
+        # the method form: x.polygamma(n)
+        n, x = x, n
+    rule = slope(lambda x: torch.polygamma(n + 1, x))
+    return rule(lambda x: torch.polygamma(n, x), (x,), {})
+
+
+add_rule(
+    "polygamma special.polygamma",
+    "by hand",
+    "y' = polygamma(n + 1, x) x'",
+    _polygamma,
+    [call(1, t(2, 3))],
+)
+
+
+def _sinc(input: Any) -> Any:
+    """``sin(pi x) / (pi x)``, by its power series near 0 where the quotient cancels."""
+    x = math.pi * input
+    near = torch.abs(x) < 1.0
+    z = torch.where(near, x, 0.0) ** 2
+    around_zero = 0.0
+    for n in range(14, -1, -1):
+        around_zero = around_zero * z + (-1) ** n / math.factorial(2 * n + 1)
+    away = torch.where(near, 1.0, x)
+    return torch.where(near, around_zero, torch.sin(away) / away)
+
+
+sinc = composite(_sinc)
+add_rule(
+    "sinc special.sinc",
+    "composite",
+    "sin(pi x) / (pi x)",
+    sinc,
+    [call(t(2, 3, low=-2, high=2)), call(t(2, 3, low=-0.2, high=0.2)), AT_ZERO],
+    in_place=in_place(sinc),
+)
+
+for name, factor in (("deg2rad", math.pi / 180), ("rad2deg", 180 / math.pi)):
+    rule = piecewise(lambda x, factor=factor: factor)
+    add_rule(name, "piecewise", "linear", rule, [call(t(2, 3))], in_place=in_place(rule))

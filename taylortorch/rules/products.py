@@ -1,0 +1,286 @@
+"""Products of tensors: the form says which; the function itself forms each term.
+
+The leading axis of directions is a batch axis for matrix products, so they stay one large GEMM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from ..kinds import by_vmap, composite, in_place, multilinear
+from ..registry import add_rule, call, t
+
+# --- matrix products ------------------------------------------------------------------------------
+
+
+def _linear_lift(func: Callable, args: list, kwargs: dict, leads: set) -> Any:
+    return func(*args, **kwargs) if leads == {0} else by_vmap(func, args, kwargs, leads)
+
+
+def _matmul_lift(func: Callable, args: list, kwargs: dict, leads: set) -> Any:
+    """Batch axes broadcast, once both factors are at least matrices of equal rank."""
+    a, b = args
+    if min(a.ndim - (0 in leads), b.ndim - (1 in leads)) < 2:
+        return by_vmap(func, args, kwargs, leads)
+    rank = max(a.ndim - (0 in leads), b.ndim - (1 in leads)) + 1
+    a, b = (
+        x.reshape(x.shape[:1] + (1,) * (rank - x.ndim) + x.shape[1:]) if i in leads else x
+        for i, x in enumerate((a, b))
+    )
+    return torch.matmul(a, b)
+
+
+def _linear_needs(i: int, ndim: int) -> tuple[int, ...]:
+    return (-1,) if i == 0 else tuple(range(ndim))
+
+
+def _matmul_needs(i: int, ndim: int) -> tuple[int, ...]:
+    if ndim < 2:
+        return tuple(range(ndim))
+    return (-1,) if i == 0 else (-2,)
+
+
+FORMS: dict[str, tuple[str, Any, Any, list]] = {
+    "linear": (
+        "input, weight, bias? : input*weight + bias",
+        _linear_lift,
+        _linear_needs,
+        [call(t(2, 3), t(4, 3), t(4)), call(t(5, 2, 3), t(4, 3)), call(t(3), t(4, 3), t(4))],
+    ),
+    "matmul __matmul__ linalg.matmul": (
+        "input, other : input*other",
+        _matmul_lift,
+        _matmul_needs,
+        [
+            call(t(2, 3), t(3, 4)),
+            call(t(5, 2, 3), t(3, 4)),
+            call(t(3), t(3)),
+            call(t(2, 3), t(3)),
+            call(t(3), t(5, 3, 2)),
+            call(t(4, 1, 2, 3), t(5, 3, 2)),
+        ],
+    ),
+    "__rmatmul__": (
+        "input, other : input*other",
+        by_vmap,
+        False,
+        [call(t(3, 4), torch.ones(2, 3, dtype=torch.float64))],
+    ),
+    "mm": ("input, mat2 : input*mat2", _matmul_lift, _matmul_needs, [call(t(2, 3), t(3, 4))]),
+    "mv": ("input, vec : input*vec", by_vmap, False, [call(t(2, 3), t(3))]),
+    "bmm": ("input, mat2 : input*mat2", _matmul_lift, False, [call(t(5, 2, 3), t(5, 3, 4))]),
+    "dot": ("input, tensor : input*tensor", by_vmap, False, [call(t(3), t(3))]),
+    "inner": ("input, other : input*other", by_vmap, False, [call(t(2, 3), t(4, 3))]),
+    "outer ger": ("input, vec2 : input*vec2", by_vmap, False, [call(t(3), t(4))]),
+    "kron": ("input, other : input*other", by_vmap, False, [call(t(2, 3), t(2, 2))]),
+    "bilinear": (
+        "input1, input2, weight, bias? : input1*input2*weight + bias",
+        by_vmap,
+        False,
+        [call(t(2, 3), t(2, 4), t(5, 3, 4), t(5))],
+    ),
+    "conv1d": (
+        "input, weight, bias? : input*weight + bias",
+        by_vmap,
+        False,
+        [call(t(2, 2, 6), t(3, 2, 3), t(3)), call(t(2, 4, 6), t(4, 2, 3), None, 2, 1, 1, 2)],
+    ),
+    "conv2d": (
+        "input, weight, bias? : input*weight + bias",
+        by_vmap,
+        False,
+        [call(t(1, 2, 4, 5), t(3, 2, 3, 3), t(3)), call(t(2, 4, 5), t(3, 2, 3, 3), padding=1)],
+    ),
+    "conv3d": (
+        "input, weight, bias? : input*weight + bias",
+        by_vmap,
+        False,
+        [call(t(1, 2, 3, 3, 3), t(2, 2, 2, 2, 2), t(2))],
+    ),
+    "conv_transpose1d": (
+        "input, weight, bias? : input*weight + bias",
+        by_vmap,
+        False,
+        [call(t(2, 2, 5), t(2, 3, 3), t(3))],
+    ),
+    "conv_transpose2d": (
+        "input, weight, bias? : input*weight + bias",
+        by_vmap,
+        False,
+        [call(t(1, 2, 4, 4), t(2, 3, 3, 3), t(3), 2)],
+    ),
+    "conv_transpose3d": (
+        "input, weight, bias? : input*weight + bias",
+        by_vmap,
+        False,
+        [call(t(1, 2, 2, 2, 2), t(2, 2, 2, 2, 2))],
+    ),
+}
+for names, (form, lift, shared, samples) in FORMS.items():
+    add_rule(
+        names,
+        "multilinear",
+        form.split(":")[1].strip(),
+        multilinear(form, lift, shared=shared),
+        samples,
+    )
+
+
+# --- built from them --------------------------------------------------------------------------------
+
+
+def _added(input: Any, product: Any, beta: float, alpha: float) -> Any:
+    # torch ignores the input, NaN included, where beta is 0
+    scaled = product if alpha == 1 else alpha * product
+    if beta == 0:
+        return scaled
+    return (input if beta == 1 else beta * input) + scaled
+
+
+def _addmm(input: Any, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1) -> Any:
+    return _added(input, torch.matmul(mat1, mat2), beta, alpha)
+
+
+def _addbmm(input: Any, batch1: Any, batch2: Any, *, beta: float = 1, alpha: float = 1) -> Any:
+    return _added(input, torch.sum(torch.matmul(batch1, batch2), 0), beta, alpha)
+
+
+def _addr(input: Any, vec1: Any, vec2: Any, *, beta: float = 1, alpha: float = 1) -> Any:
+    return _added(input, torch.unsqueeze(vec1, 1) * vec2, beta, alpha)
+
+
+def _addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
+    return input + (value * tensor1 if value != 1 else tensor1) * tensor2
+
+
+def _addcdiv(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
+    return input + (value * tensor1 if value != 1 else tensor1) / tensor2
+
+
+def _lerp(input: Any, end: Any, weight: Any) -> Any:
+    return input + weight * (end - input)
+
+
+def _vdot(input: Any, other: Any) -> Any:
+    return torch.dot(torch.conj(input) if input.is_complex() else input, other)
+
+
+def _vecdot(x: Any, y: Any, *, dim: int = -1) -> Any:
+    return torch.sum((torch.conj(x) if x.is_complex() else x) * y, dim)
+
+
+def _einsum(equation: str, *operands: Any) -> Any:
+    """Pairwise, from the left; a pair of operands is a product of two factors."""
+    if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
+        operands = tuple(operands[0])
+    equation = equation.replace(" ", "")
+    inputs, arrow, output = equation.partition("->")
+    terms = inputs.split(",")
+    if len(terms) != len(operands):
+        raise ValueError(f"torch.einsum: {equation!r} does not fit {len(operands)} operands")
+    if not arrow:
+        letters = sorted({c for c in inputs if c.isalpha() and inputs.count(c) == 1})
+        output = ("..." if "..." in inputs else "") + "".join(letters)
+    result, term = operands[0], terms[0]
+    if len(operands) == 1:
+        return _contract_one(f"{term}->{output}", result)
+    for n, (other, other_term) in enumerate(zip(operands[1:], terms[1:], strict=True), 1):
+        kept = output + "".join(terms[n + 1 :])
+        letters = [c for c in dict.fromkeys(term + other_term) if c.isalpha() and c in kept]
+        dots = "..." if "..." in term + other_term else ""
+        target = output if n == len(operands) - 1 else dots + "".join(letters)
+        result, term = _contract_two(f"{term},{other_term}->{target}", result, other), target
+    return result
+
+
+def _contract_one(equation: str, x: Any) -> Any:
+    return _EINSUM_ONE(lambda x: torch.einsum(equation, x), (x,), {})
+
+
+def _contract_two(equation: str, x: Any, y: Any) -> Any:
+    if not any(type(z).__name__ == "TaylorTensor" for z in (x, y)):
+        return torch.einsum(equation, x, y)
+    return _EINSUM_TWO(lambda x, y: torch.einsum(equation, x, y), (x, y), {})
+
+
+_EINSUM_ONE = multilinear("input : input")
+_EINSUM_TWO = multilinear("input, other : input*other")
+
+
+def _tensordot(a: Any, b: Any, dims: Any = 2, out: Any = None) -> Any:
+    if isinstance(dims, torch.Tensor):
+        dims = dims.tolist()
+    if isinstance(dims, int):
+        dims = (range(a.ndim - dims, a.ndim), range(dims))
+    left, right = ([axis] if isinstance(axis, int) else list(axis) for axis in dims)
+    left, right = [i % a.ndim for i in left], [i % b.ndim for i in right]
+    letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    of_a = list(letters[: a.ndim])
+    of_b = list(letters[a.ndim : a.ndim + b.ndim])
+    for i, j in zip(left, right, strict=True):
+        of_b[j] = of_a[i]
+    free = [c for i, c in enumerate(of_a) if i not in left]
+    free += [c for j, c in enumerate(of_b) if j not in right]
+    return torch.einsum(f"{''.join(of_a)},{''.join(of_b)}->{''.join(free)}", a, b)
+
+
+def _chain_matmul(*matrices: Any) -> Any:
+    listed = matrices[0] if isinstance(matrices[0], (list, tuple)) else matrices
+    result = listed[0]
+    for matrix in listed[1:]:
+        result = torch.matmul(result, matrix)
+    return result
+
+
+def _matrix_power(input: Any, n: int) -> Any:
+    if n < 0:
+        raise NotImplementedError(
+            "torch.linalg.matrix_power(n < 0) of a TaylorTensor needs the inverse: not supported yet"
+        )
+    result = None
+    while n:
+        if n & 1:
+            result = input if result is None else torch.matmul(result, input)
+        n >>= 1
+        if n:
+            input = torch.matmul(input, input)
+    if result is None:
+        size = input.shape[-1]
+        eye = torch.eye(size, dtype=input.dtype, device=input.device)
+        return torch.zeros_like(input) + eye
+    return result
+
+
+M = t(2, 3)
+TABLE: dict[str, tuple[Callable, list]] = {
+    "addmm": (_addmm, [call(t(2, 4), M, t(3, 4)), call(t(4), M, t(3, 4), beta=0.5, alpha=2)]),
+    "addmv": (_addmm, [call(t(2), M, t(3))]),
+    "addbmm": (_addbmm, [call(t(2, 4), t(5, 2, 3), t(5, 3, 4))]),
+    "baddbmm": (_addmm, [call(t(5, 2, 4), t(5, 2, 3), t(5, 3, 4), beta=0.5)]),
+    "addr": (_addr, [call(t(2, 3), t(2), t(3))]),
+    "addcmul": (_addcmul, [call(t(2, 3), t(3), t(2, 3), value=2)]),
+    "addcdiv": (_addcdiv, [call(t(2, 3), t(3), t(2, 3), value=2)]),
+    "lerp": (_lerp, [call(t(2, 3), t(2, 3), 0.3), call(t(2, 3), t(2, 3), t(3))]),
+    "vdot": (_vdot, [call(t(3), t(3))]),
+    "linalg.vecdot": (_vecdot, [call(t(2, 3), t(2, 3))]),
+    "einsum": (
+        _einsum,
+        [
+            call("ij,jk->ik", t(2, 3), t(3, 4)),
+            call("bij,bjk", t(5, 2, 3), t(5, 3, 4)),
+            call("ii->i", t(3, 3)),
+            call("i,ij,j->", t(3), t(3, 4), t(4)),
+            call("...i,ij->...j", t(2, 2, 3), t(3, 4)),
+        ],
+    ),
+    "tensordot": (_tensordot, [call(t(2, 3, 4), t(3, 4, 2)), call(t(2, 3), t(4, 3), ([1], [1]))]),
+    "chain_matmul": (_chain_matmul, [call(t(2, 3), t(3, 4), t(4, 2))]),
+    "linalg.multi_dot": (_chain_matmul, [call([t(2, 3), t(3, 4), t(4, 2)])]),
+    "matrix_power linalg.matrix_power": (_matrix_power, [call(t(3, 3), 3), call(t(2, 3, 3), 0)]),
+}
+for names, (body, samples) in TABLE.items():
+    rule = composite(body)
+    add_rule(names, "composite", "torch code", rule, samples, in_place=in_place(rule))

@@ -1,0 +1,145 @@
+"""What Python, numpy and autograd ask of a tensor.
+
+A series of order 0 has nothing to lose: ``float``, ``item``, ``numpy`` and ``backward`` act on its
+value. Above order 0 they raise, and say what to do instead.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from ..registry import RULES, UnsupportedFunction, add_rule, call, name_of, t
+from ..structures import Structure
+from ..tensor import TaylorTensor, full, settle, wrap
+from ..kinds import attribute
+
+
+def _on_value(what: str) -> Callable:
+    """On the value of a series of order 0; above, an error."""
+
+    def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
+        x = args[0]
+        settle(x)
+        if x.order > 0:
+            raise UnsupportedFunction(
+                f"{name_of(func)} of a TaylorTensor of order {x.order} would lose its "
+                f"coefficients: use x.value{what} for the value, x.coeffs[k] or x.derivatives[k] "
+                "for the others"
+            )
+        return func(x._blocks[0], *args[1:], **kwargs)
+
+    return evaluate
+
+
+LEAVING = {
+    "item": ".item()",
+    "tolist": ".tolist()",
+    "numpy": ".numpy()",
+    "__array__": ".numpy()",
+    "__float__": "",
+    "__int__": "",
+    "__index__": "",
+    "__complex__": "",
+    "__long__": "",
+    "backward": ".backward()",
+}
+for name, what in LEAVING.items():
+    if hasattr(torch.Tensor, name):
+        add_rule(name, "value", "of a series of order 0", _on_value(what), [])
+
+add_rule("__len__", "value", "of c_0", attribute, [call(t(2, 3))])
+
+
+def _detach(func: Callable, args: tuple, kwargs: dict) -> Any:
+    """The value without its series, and without gradients: an explicit way to drop both."""
+    return args[0].value.detach()
+
+
+add_rule("detach", "value", "drops the series", _detach, [call(t(2, 3))])
+
+
+def _requires_grad(func: Callable, args: tuple, kwargs: dict) -> bool:
+    return any(block is not None and block.requires_grad for block in args[0]._blocks)
+
+
+def _require_grad(func: Callable, args: tuple, kwargs: dict) -> Any:
+    x, *rest = args
+    x._blocks[0].requires_grad_(*rest, **kwargs)
+    return x
+
+
+def _grad_fn(func: Callable, args: tuple, kwargs: dict) -> Any:
+    return args[0].value.grad_fn
+
+
+def _is_leaf(func: Callable, args: tuple, kwargs: dict) -> bool:
+    return all(block is None or block.is_leaf for block in args[0]._blocks)
+
+
+for getter, evaluate in (
+    (torch.Tensor.requires_grad, _requires_grad),
+    (torch.Tensor.grad_fn, _grad_fn),
+    (torch.Tensor.is_leaf, _is_leaf),
+    (torch.Tensor.grad, attribute),
+    (torch.Tensor.retains_grad, attribute),
+    (torch.Tensor._base, lambda func, args, kwargs: args[0]._view and args[0]._view[0]),
+    (torch.Tensor._version, lambda func, args, kwargs: args[0]._writes),
+    (torch.Tensor._backward_hooks, lambda func, args, kwargs: None),
+):
+    RULES[getter.__get__] = evaluate  # type: ignore[attr-defined]
+RULES[torch.Tensor.requires_grad_] = _require_grad
+RULES[torch.Tensor._is_view] = lambda func, args, kwargs: args[0]._view is not None
+
+
+def _repr(func: Callable, args: tuple, kwargs: dict) -> str:
+    """Readable: the kind of series, then each coefficient as torch prints it."""
+    x = args[0]
+    settle(x)
+    head = f"TaylorTensor(order={x.order}, {x._structure.describe()}, shape={tuple(x.shape)}"
+    if x._level:
+        head += f", level={x._level}"
+    lines = [f"{head}, dtype={x.dtype})"]
+    for k, block in enumerate(x._blocks):
+        text = "0 (structural zero)" if block is None else repr(full(x, k))
+        lines.append(f"  c_{k} = {text}".replace("\n", "\n        "))
+    return "\n".join(lines)
+
+
+def _format(func: Callable, args: tuple, kwargs: dict) -> str:
+    x, spec = args[0], args[1] if len(args) > 1 else kwargs.get("format_spec", "")
+    if x.order == 0:
+        return format(x.value, spec)
+    if spec:
+        raise UnsupportedFunction(
+            f"a TaylorTensor of order {x.order} has no format {spec!r}: format x.value"
+        )
+    return _repr(func, args, {})
+
+
+def _deepcopy(func: Callable, args: tuple, kwargs: dict) -> TaylorTensor:
+    x, memo = args
+    if id(x) not in memo:
+        settle(x)
+        memo[id(x)] = wrap(copy.deepcopy(x._blocks, memo), x._structure, x._level)
+    return memo[id(x)]
+
+
+def rebuild(blocks: tuple, structure: Structure, level: int) -> TaylorTensor:
+    """The TaylorTensor that was pickled."""
+    return wrap(blocks, structure, level)
+
+
+def _reduce(func: Callable, args: tuple, kwargs: dict) -> tuple:
+    x = args[0]
+    settle(x)
+    return rebuild, (x._blocks, x._structure, x._level)
+
+
+RULES[torch.Tensor.__repr__] = _repr
+RULES[torch.Tensor.__format__] = _format
+RULES[torch.Tensor.__deepcopy__] = _deepcopy
+RULES[torch.Tensor.__reduce_ex__] = _reduce

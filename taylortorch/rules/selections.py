@@ -1,0 +1,316 @@
+"""Functions that are linear on each piece: ``c_0`` picks the piece.
+
+At kinks and ties they do what torch's autograd does: the slope of relu and abs at 0 is 0, a maximum
+of equal operands gives half to each, ``amax`` and ``max()`` share equally among the largest entries,
+``max(dim)`` and ``sort`` follow the index they return.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from ..kinds import (
+    bind,
+    composite,
+    in_place,
+    piecewise,
+    series_among,
+    with_inplace_argument,
+)
+from ..registry import add_rule, call, t
+from ..tensor import flatten, join, run, wrap
+
+SIGNED = t(3, 4, low=-2, high=2)
+
+
+def _clamp_slope(x: Any, min: Any = None, max: Any = None) -> Any:
+    inside = torch.ones_like(x, dtype=torch.bool)
+    if min is not None:
+        inside = inside & (x >= min)
+    if max is not None:
+        inside = inside & (x <= max)
+    return inside
+
+
+def _share(first: Any, second: Any) -> tuple[Any, Any]:
+    """1 where the first operand wins, 0 where the second does, 1/2 each at a tie."""
+    won = (first + 0.5 * (~first & ~second)).to(torch.get_default_dtype())
+    return won, 1 - won
+
+
+def _numbers(x: Any, y: Any) -> tuple[Any, Any]:
+    reference = x if isinstance(x, torch.Tensor) else y
+    return torch.as_tensor(x, dtype=reference.dtype), torch.as_tensor(y, dtype=reference.dtype)
+
+
+# one operand; the other arguments are the function's own
+ONE: dict[str, tuple[Callable, list]] = {
+    "relu nn.functional.relu": (lambda x: x > 0, [call(SIGNED)]),
+    "nn.functional.relu6": (lambda x: (x > 0) & (x < 6), [call(t(3, 4, low=-3, high=9))]),
+    "leaky_relu nn.functional.leaky_relu": (
+        lambda x, negative_slope=0.01: torch.where(x > 0, 1.0, negative_slope),
+        [call(SIGNED), call(SIGNED, 0.2)],
+    ),
+    "threshold nn.functional.threshold": (lambda x, threshold, value: x > threshold, [call(SIGNED, 0.3, 0.1)]),
+    "hardtanh nn.functional.hardtanh": (
+        lambda x, min_val=-1.0, max_val=1.0: (x > min_val) & (x < max_val),
+        [call(SIGNED), call(SIGNED, -0.5, 0.7)],
+    ),
+    "hardsigmoid nn.functional.hardsigmoid": (
+        lambda x: torch.where((x > -3) & (x < 3), 1 / 6, 0.0),
+        [call(t(3, 4, low=-4, high=4))],
+    ),
+    "hardshrink": (
+        lambda x, lambd=0.5: (x > lambd) | (x < -lambd),
+        [call(SIGNED), call(SIGNED, 0.8)],
+    ),
+    "softshrink": (
+        lambda x, lambd=0.5: (x > lambd) | (x < -lambd),
+        [call(SIGNED), call(SIGNED, 0.8)],
+    ),
+    "abs __abs__ absolute": (lambda x: torch.sgn(x), [call(SIGNED)]),
+    "clamp clip": (_clamp_slope, [call(SIGNED, -0.5, 0.7), call(SIGNED, min=0.1), call(SIGNED, t(4), SIGNED)]),
+    "clamp_min": (lambda x, min: x >= min, [call(SIGNED, 0.1)]),
+    "clamp_max": (lambda x, max: x <= max, [call(SIGNED, 0.1)]),
+    "nan_to_num": (
+        lambda x, nan=None, posinf=None, neginf=None: torch.isfinite(x),
+        [call(SIGNED)],
+    ),
+    "frac": (lambda x: 1, [call(SIGNED)]),
+    "neg __neg__ negative": (lambda x: -1, [call(SIGNED)]),
+    "positive __pos__": (lambda x: 1, [call(SIGNED)]),
+}
+
+# two operands
+TWO: dict[str, tuple[Callable, list]] = {
+    "maximum": (lambda x, y: _share(x > y, x < y), [call(SIGNED, SIGNED), call(SIGNED, t(4))]),
+    "minimum": (lambda x, y: _share(x < y, x > y), [call(SIGNED, SIGNED), call(SIGNED, t(4))]),
+    "fmax": (
+        lambda x, y: (~(torch.isnan(x) | (x < y)), torch.isnan(x) | (x < y)),
+        [call(SIGNED, SIGNED)],
+    ),
+    "fmin": (
+        lambda x, y: (~(torch.isnan(x) | (x > y)), torch.isnan(x) | (x > y)),
+        [call(SIGNED, SIGNED)],
+    ),
+    "remainder __mod__": (
+        lambda x, y: (1, -torch.floor(torch.div(x, y))),
+        [call(SIGNED, t(4)), call(SIGNED, 0.7)],
+    ),
+    "fmod": (
+        lambda x, y: (1, -torch.trunc(torch.div(x, y))),
+        [call(SIGNED, t(4)), call(SIGNED, 0.7)],
+    ),
+    "copysign": (
+        lambda x, y: torch.sgn(x) * torch.where(torch.signbit(torch.as_tensor(y)), -1.0, 1.0),
+        [call(SIGNED, SIGNED), call(SIGNED, -1.0)],
+    ),
+}
+
+
+def _clamped(rule: Callable) -> Callable:
+    """A series as a bound is not linear on pieces that the input alone decides."""
+
+    def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
+        if flatten((args[1:], kwargs.get("min"), kwargs.get("max")), []):
+            return run(_clamp, *args, **kwargs)
+        return rule(func, args, kwargs)
+
+    return evaluate
+
+
+def _absolute(rule: Callable) -> Callable:
+    """|z| of a complex series is the hypotenuse of its parts: not a piecewise linear function."""
+
+    def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
+        x = args[0] if args else kwargs["input"]
+        if x.is_complex():
+            return run(lambda z: torch.hypot(z.real, z.imag), x)
+        return rule(func, args, kwargs)
+
+    return evaluate
+
+
+for names, (slopes, samples) in ONE.items():
+    rule = piecewise(slopes)
+    if names.startswith("abs"):
+        rule = _absolute(rule)
+    if names == "clamp clip":
+        rule = _clamped(rule)
+    rule = with_inplace_argument(rule)
+    add_rule(names, "piecewise", "slope by the piece", rule, samples, in_place=in_place(rule))
+
+for names, (slopes, samples) in TWO.items():
+    rule = piecewise(slopes, names=("input", "other"))
+    add_rule(names, "piecewise", "slope by the piece", rule, samples, in_place=in_place(rule))
+
+
+def _clamp(input: Any, min: Any = None, max: Any = None) -> Any:
+    """clamp with a series as a bound."""
+    lower = input if min is None else torch.where(input >= min, input, min)
+    if max is None:
+        return lower
+    bounded = torch.where(input <= max, lower, max)
+    return bounded if min is None else torch.where(torch.as_tensor(min <= max), bounded, max)
+
+
+def _reversed_remainder(input: Any, other: Any) -> Any:
+    return torch.remainder(other, input)
+
+
+def _hardswish(input: Any, inplace: bool = False) -> Any:
+    return input * F.hardsigmoid(input)
+
+
+def _prelu(input: Any, weight: Any) -> Any:
+    if weight.numel() > 1 and input.ndim > 1:
+        weight = weight.reshape((-1,) + (1,) * (input.ndim - 2))
+    return torch.where(input > 0, input, weight * input)
+
+
+def _rrelu(
+    input: Any,
+    lower: float = 1.0 / 8,
+    upper: float = 1.0 / 3,
+    training: bool = False,
+    inplace: bool = False,
+    generator: Any = None,
+) -> Any:
+    if not training:
+        return F.leaky_relu(input, (lower + upper) / 2)
+    drawn = torch.empty(input.shape, dtype=input.dtype, device=input.device)
+    drawn.uniform_(lower, upper, generator=generator)
+    return torch.where(input >= 0, input, drawn * input)
+
+
+for names, body, samples in (
+    ("hardswish nn.functional.hardswish", _hardswish, [call(t(3, 4, low=-4, high=4))]),
+    ("prelu", _prelu, [call(SIGNED, t(1)), call(SIGNED, t(4))]),
+    ("rrelu nn.functional.rrelu", _rrelu, [call(SIGNED)]),
+):
+    rule = with_inplace_argument(composite(body))
+    add_rule(names, "composite", "torch code", rule, samples, in_place=in_place(rule))
+add_rule("__rmod__", "composite", "torch code", composite(_reversed_remainder), [call(t(2, 3), 2.0)])
+
+
+# --- reductions that pick -------------------------------------------------------------------------
+
+
+def _evenly(func: Callable, args: tuple, kwargs: dict) -> Any:
+    """``amax``, ``amin``, ``max()``: equal extreme entries share the slope equally."""
+    (x,), others, kwargs = bind(func, ("input",), args, kwargs)
+    series_among(func, (x,))
+    level, structure, order = join(func, (x,))
+    value = x._blocks[0]
+    y0 = func(value, *others, **kwargs)
+    axes = others[0] if others else kwargs.get("dim", ())
+    keepdim = others[1] if len(others) > 1 else kwargs.get("keepdim", False)
+    if axes == () or axes is None:
+        axes = tuple(range(-value.ndim, 0))
+    axes = (axes,) if isinstance(axes, int) else tuple(axes)
+    axes = tuple(axis - value.ndim if axis >= 0 else axis for axis in axes)
+    peak = y0
+    if not keepdim:
+        for axis in sorted(axis + value.ndim for axis in axes):
+            peak = peak.unsqueeze(axis)
+    hit = value == peak
+    share = hit / hit.sum(axes, keepdim=True) if axes else hit.to(value.dtype)
+    higher = [
+        None
+        if block is None
+        else (block * share).sum(axes, keepdim=keepdim) if axes else block * share
+        for block in x._blocks[1:]
+    ]
+    return wrap([y0, *higher], structure, level)
+
+
+def _by_index(func: Callable, args: tuple, kwargs: dict) -> Any:
+    """``(values, indices)``: every block is gathered by the indices of the value."""
+    (x,), others, kwargs = bind(func, ("input",), args, kwargs)
+    series_among(func, (x,))
+    value = x.value
+    picked = func(value, *others, **kwargs)
+    axis = kwargs.get("dim", _AXIS_DEFAULT.get(getattr(func, "__name__", ""), -1))
+    position = _AXIS_POSITION.get(getattr(func, "__name__", ""), 0)
+    if len(others) > position:
+        axis = others[position]
+    keepdim = kwargs.get("keepdim", False)
+    if len(others) > position + 1 and picked[1].ndim == value.ndim:
+        keepdim = True
+    index = picked[1]
+    if value.ndim == 0:
+        return type(picked)((run(torch.clone, x), index))
+    reduced = index.ndim < value.ndim
+    if reduced:
+        index = index.unsqueeze(axis)
+    values = run(torch.gather, x, axis, index)
+    if reduced and not keepdim:
+        values = run(torch.squeeze, values, axis)
+    return type(picked)((values, picked[1]))
+
+
+_AXIS_POSITION = {"topk": 1, "kthvalue": 1}
+_AXIS_DEFAULT: dict[str, int] = {}
+
+
+def _extreme(func: Callable, args: tuple, kwargs: dict) -> Any:
+    """``max`` and ``min``: of all entries, along an axis, or of two tensors."""
+    second = args[1] if len(args) > 1 else kwargs.get("other")
+    if isinstance(second, torch.Tensor):
+        pick = torch.maximum if func.__name__ == "max" else torch.minimum
+        return run(pick, args[0], second)
+    if len(args) == 1 and "dim" not in kwargs:
+        return _evenly(func, args, kwargs)
+    return _by_index(func, args, kwargs)
+
+
+def _median(func: Callable, args: tuple, kwargs: dict) -> Any:
+    if len(args) > 1 or "dim" in kwargs:
+        return _by_index(func, args, kwargs)
+    x = args[0] if args else kwargs["input"]
+    value = x.value.reshape(-1)
+    middle = func(value, 0).indices
+    return run(lambda: x.reshape(-1)[middle])
+
+
+def _aminmax(input: Any, *, dim: int | None = None, keepdim: bool = False) -> Any:
+    axes: Any = () if dim is None else dim
+    low, high = torch.amin(input, axes, keepdim), torch.amax(input, axes, keepdim)
+    return torch.return_types.aminmax((low, high))  # type: ignore[attr-defined]
+
+
+def _msort(input: Any) -> Any:
+    return torch.sort(input, 0).values
+
+
+PICKS: dict[str, tuple[Callable, str, list]] = {
+    "amax": (_evenly, "ties share", [call(SIGNED, 1), call(SIGNED, (0, 1)), call(SIGNED)]),
+    "amin": (_evenly, "ties share", [call(SIGNED, 1, True), call(SIGNED, (0, 1))]),
+    "max": (
+        _extreme,
+        "ties share, or by index",
+        [call(SIGNED), call(SIGNED, 1), call(SIGNED, 0, True), call(SIGNED, SIGNED)],
+    ),
+    "min": (
+        _extreme,
+        "ties share, or by index",
+        [call(SIGNED), call(SIGNED, 1), call(SIGNED, dim=0, keepdim=True), call(SIGNED, SIGNED)],
+    ),
+    "median": (_median, "by index", [call(SIGNED), call(SIGNED, 1)]),
+    "nanmedian": (_median, "by index", [call(SIGNED), call(SIGNED, 1)]),
+    "sort": (_by_index, "by index", [call(SIGNED), call(SIGNED, 0, True)]),
+    "topk": (_by_index, "by index", [call(SIGNED, 2), call(SIGNED, 2, 0)]),
+    "kthvalue": (_by_index, "by index", [call(SIGNED, 2), call(SIGNED, 2, 0, True)]),
+    "mode": (_by_index, "by index", [call(SIGNED, 1)]),
+    "cummax": (_by_index, "by index", [call(SIGNED, 1)]),
+    "cummin": (_by_index, "by index", [call(SIGNED, 1)]),
+}
+for names, (evaluate, says, samples) in PICKS.items():
+    add_rule(names, "selection", says, evaluate, samples)
+add_rule("aminmax", "composite", "amin, amax", composite(_aminmax), [call(SIGNED, dim=1)])
+add_rule("msort", "composite", "sort along axis 0", composite(_msort), [call(SIGNED)])
+

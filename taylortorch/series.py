@@ -1,0 +1,216 @@
+"""The algebra: recurrences on truncated power series graded by degree.
+
+A series of order ``K`` is a tuple of ``K + 1`` blocks. Block ``k`` holds every Taylor coefficient of
+degree ``k``: the number ``c_k`` of ``x(t) = c_0 + c_1 t + ... + c_K t**K``, or one such number per
+direction, or one per multi-index (see ``structures.py``). ``None`` is a block known to be zero.
+
+Blocks only have to support ``+``, ``-``, ``*`` and ``/``: tensors, floats and ``fractions.Fraction``
+all do, so the algebra is tested in exact arithmetic. Nothing here evaluates ``exp`` or ``sin``: the
+caller passes the value ``y0`` of the result, and gets the series that starts with it.
+
+Every recurrence comes from one first-order differential equation, read off degree by degree. With
+several variables the degree-k part of ``x`` obeys Euler's identity (the sum of
+``t_i d/dt_i`` multiplies it by ``k``), so the same recurrences hold with ``k`` the total degree.
+
+Names in all of them: ``x`` input series, ``y`` output series, ``k`` the degree being computed, ``j``
+the summation index, ``s`` the structure whose product multiplies blocks of degree >= 1.
+
+Sources: Griewank & Walther, *Evaluating Derivatives* (2nd ed., 2008), chapter 13, tables 13.1 and
+13.2; Neidinger, *Efficient recurrence relations for univariate and multivariate Taylor series
+coefficients* (2013), for the multivariate reading.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from .structures import Structure
+
+Block = Any
+Series = Sequence[Block]
+Bilinear = Callable[[Block, Block], Block]
+
+
+def total(terms: Iterable[Block]) -> Block:
+    """The sum of the blocks that are not structurally zero."""
+    result = None
+    for term in terms:
+        if term is not None:
+            result = term if result is None else result + term
+    return result
+
+
+def scaled(block: Block, numerator: int, denominator: int = 1) -> Block:
+    """``block * numerator / denominator`` in as few passes as exact arithmetic allows."""
+    if block is None or numerator == denominator:
+        return block
+    if numerator % denominator == 0:
+        return block * (numerator // denominator)
+    if denominator % numerator == 0:
+        return block / (denominator // numerator)
+    return block * numerator / denominator
+
+
+def times(block: Block, factor: Any) -> Block:
+    """``block * factor``, without a pass where the factor is the number 0, 1 or -1."""
+    if block is None or isinstance(factor, (int, float)) and factor == 0:
+        return None
+    if isinstance(factor, (int, float)) and abs(factor) == 1:
+        return block if factor == 1 else -block
+    return block * factor
+
+
+def product(
+    s: Structure, i: int, a: Block, j: int, b: Block, f: Bilinear = operator.mul
+) -> Block:
+    """The product, of degree ``i + j``, of a degree-``i`` block and a degree-``j`` block."""
+    if a is None or b is None:
+        return None
+    if i == 0 or j == 0:
+        return f(a, b)
+    return s.product(f, (i, j), (a, b))
+
+
+def convolve(s: Structure, k: int, x: Series, y: Series, first: int = 0, last: int = 0) -> Block:
+    """The degree-k part of ``x * y``, without its first ``first`` and its last ``last`` terms."""
+    return total(product(s, i, x[i], k - i, y[k - i]) for i in range(first, k + 1 - last))
+
+
+def cauchy(s: Structure, x: Series, y: Series) -> list[Block]:
+    """``x * y``: ``y_k = sum_i x_i y_{k-i}``."""
+    return [convolve(s, k, x, y) for k in range(min(len(x), len(y)))]
+
+
+def square_term(s: Structure, k: int, x: Series, first: int = 0) -> Block:
+    """The degree-k part of ``x * x`` from terms of degree >= ``first``, each pair formed once."""
+    pairs = total(product(s, i, x[i], k - i, x[k - i]) for i in range(first, (k + 1) // 2))
+    middle = product(s, k // 2, x[k // 2], k // 2, x[k // 2]) if k % 2 == 0 else None
+    return total((scaled(pairs, 2), middle if k // 2 >= first else None))
+
+
+def square(s: Structure, x: Series) -> list[Block]:
+    """``x * x``, at half the products of ``cauchy(x, x)``."""
+    return [square_term(s, k, x) for k in range(len(x))]
+
+
+def divide(s: Structure, y0: Block, x: Series, d: Series) -> list[Block]:
+    """``x / d`` from ``y d = x``: ``y_k = (x_k - sum_{i<k} y_i d_{k-i}) / d_0``."""
+    y = [y0]
+    for k in range(1, len(x)):
+        known = convolve(s, k, y, d, last=1)
+        if known is None:
+            rest = x[k]
+        else:
+            rest = -known if x[k] is None else x[k] - known
+        y.append(None if rest is None else rest / d[0])
+    return y
+
+
+def integrate(s: Structure, y0: Block, *factors: tuple[Series, Series]) -> list[Block]:
+    """``y' = sum of g x'`` over pairs ``(x, g)``: ``y_k = (1/k) sum_j j x_j g_{k-j}``.
+
+    ``g`` needs one degree less than ``x``. This one line is every function whose derivative is known
+    as a function of its arguments: log, atan, erf, and with two pairs atan2 and hypot.
+    """
+    return [y0] + [integrate_term(s, k, *factors) for k in range(1, len(factors[0][0]))]
+
+
+def integrate_term(s: Structure, k: int, *factors: tuple[Series, Series]) -> Block:
+    """The degree-k part of ``integrate``."""
+    return total(
+        scaled(product(s, j, x[j], k - j, g[k - j]), j, k)
+        for x, g in factors
+        for j in range(1, k + 1)
+    )
+
+
+def ode(
+    s: Structure,
+    y0: Block,
+    x: Series,
+    a: float,
+    b: float,
+    c: float,
+    slope0: Block = None,
+) -> list[Block]:
+    """``y' = (a + b y + c y**2) x'``: exp, tanh, sigmoid, tan, reciprocal are three numbers each.
+
+    ``slope0`` is the value of ``a + b y + c y**2`` at ``y0`` where a better formula than this one is
+    known (in the tails of sigmoid it cancels).
+    """
+    y: list[Block] = [y0]
+    if slope0 is None:
+        slope0 = total((a or None, times(y0, b), times(y0 * y0, c) if c else None))
+    slope: list[Block] = [slope0]
+    # the degree-k part of the slope is (b + 2 c y0) y_k plus products of lower degrees
+    linear = b + y0 * (2 * c) if c and len(x) > 2 else b
+    for k in range(1, len(x)):
+        y.append(integrate_term(s, k, (x, slope)))
+        if k + 1 < len(x):
+            inner = square_term(s, k, y, first=1) if c else None
+            slope.append(total((times(y[k], linear), times(inner, c))))
+    return y
+
+
+def rotate(
+    s: Structure, s0: Block, c0: Block, x: Series, sign: int, sine_only: bool | None = None
+) -> tuple[list, list]:
+    """The pair ``s' = c x'``, ``c' = sign s x'``: (sin, cos) for -1, (sinh, cosh) for +1.
+
+    With ``sine_only`` True the cosine, with False the sine, is left without its highest degree,
+    which the other one does not need.
+    """
+    sine, cosine = [s0], [c0]
+    for k in range(1, len(x)):
+        last = k == len(x) - 1
+        next_sine = None if last and sine_only is False else integrate_term(s, k, (x, cosine))
+        if not (last and sine_only):
+            cosine.append(times(integrate_term(s, k, (x, sine)), sign))
+        sine.append(next_sine)
+    return sine, cosine
+
+
+def power(s: Structure, y0: Block, x: Series, p: Any) -> list[Block]:
+    """``x**p`` for a real ``p`` and ``x_0 != 0``, from ``x y' = p y x'``.
+
+    ``y_k = (1/(k x_0)) sum_j (j p - (k - j)) x_j y_{k-j}``.
+    """
+    y = [y0]
+    for k in range(1, len(x)):
+        terms = []
+        for j in range(1, k + 1):
+            term = product(s, j, x[j], k - j, y[k - j])
+            terms.append(None if term is None else term * (j * (p + 1) - k))
+        rest = total(terms)
+        y.append(None if rest is None else rest / (x[0] * k))
+    return y
+
+
+def integer_power(s: Structure, x: Series, n: int) -> list[Block]:
+    """``x**n`` for ``n >= 1`` by repeated squaring: right at ``x_0 = 0`` at every order."""
+    result: list[Block] | None = None
+    base = list(x)
+    while True:
+        if n & 1:
+            result = base if result is None else cauchy(s, result, base)
+        n >>= 1
+        if not n:
+            assert result is not None
+            return result
+        base = square(s, base)
+
+
+def compose(s: Structure, f: Series, x: Series) -> list[Block]:
+    """``f(x)`` from ``f_j = f^(j)(x_0) / j!``, by Horner's rule in ``h = x - x_0``.
+
+    Needs only numbers, so it serves where no recurrence is known (lgamma) or where the recurrence
+    divides by zero (a real power at zero).
+    """
+    h = [None, *x[1:]]
+    order = len(x) - 1
+    y: list[Block] = [f[order]]
+    for j in range(order - 1, -1, -1):
+        y = [f[j]] + [convolve(s, k, y, h, last=1) for k in range(1, order - j + 1)]
+    return y

@@ -1,0 +1,593 @@
+"""The wrapper: ``TaylorTensor``, how it is made, how it meets torch, and how it is written to.
+
+It knows no function by name and no rule: ``__torch_function__`` looks the function up in
+``registry.RULES`` and passes the call on. Two classes share the name. ``TaylorTensor`` is what
+``torch.compile`` traces; ``_Guarded``, its subclass without storage, is what everything in eager
+mode is made of, and its ``__torch_dispatch__`` turns every read that C++ attempts into an error.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from .registry import RULES, UnsupportedFunction, name_of, refusal
+from .structures import Bundle, Collapsed, Line, Multivariate, Structure
+
+LINE = Line()
+
+_compiling = torch.compiler.is_compiling
+_make_wrapper = torch.Tensor._make_wrapper_subclass  # type: ignore[attr-defined]
+_graph_node = torch.Tensor.grad_fn.__get__  # type: ignore[attr-defined]
+_without_torch_function = torch._C.DisableTorchFunctionSubclass
+
+
+class _Seal:
+    """The last attribute set on a traced TaylorTensor: in eager mode it makes the tensor guarded.
+
+    A compiled function rebuilds its result by ``as_subclass(TaylorTensor)`` and then sets the
+    attributes. That tensor has storage, which C++ would read; setting the seal swaps it, in place,
+    for a guarded one with the same blocks.
+    """
+
+    def __get__(self, instance: Any, owner: Any = None) -> None:
+        return None
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        guarded = wrap(instance._blocks, instance._structure, instance._level)
+        guarded._view, guarded._writes = instance._view, instance._writes
+        guarded._variable = instance._variable
+        become(instance, guarded)
+
+
+class TaylorTensor(torch.Tensor):
+    r"""A truncated Taylor series of tensors that passes through torch functions as a tensor does.
+
+    Along a direction ``v`` the input is ``x(t) = x_0 + v t``; a function ``f`` of it becomes
+    ``f(x(t)) = c_0 + c_1 t + ... + c_K t^K`` with ``c_k = (1/k!) d^k/dt^k f(x(t))`` at ``t = 0``.
+
+    Args:
+        value: ``x_0``, a floating-point or complex tensor. A TaylorTensor opens a level above its
+            own: the new series is expanded in a variable of its own.
+        direction: ``v``, a tensor that broadcasts to the shape of ``value``. Default: ones, so that
+            elementwise functions of ``value`` give their ordinary derivatives.
+        directions: R directions sharing one value, shape ``(R, *value.shape)``; an axis of size 1
+            stands for a direction that is the same along that axis.
+        order: K, the highest degree kept. Default 2.
+        weights: with ``directions``: keep of degree K only the sum over directions with these
+            weights, shape ``(R,)``, or a number for all. The Laplacian of ``f: R^D -> R`` is
+            ``2 y.coeffs[2]`` for D unit directions, order 2 and weights 1.
+
+    Raises:
+        TypeError: ``value`` is not a floating-point or complex tensor, or ``order`` not an int.
+        ValueError: a negative order, or a direction of another shape, dtype or device.
+
+    Source: Griewank & Walther, *Evaluating Derivatives*, 2nd ed. (2008), section 13.1.
+
+    >>> import torch, taylortorch as tt
+    >>> y = tt.TaylorTensor(torch.tensor([0.0, 1.0]), order=3) ** 3
+    >>> [d.tolist() for d in y.derivatives]
+    [[0.0, 1.0], [0.0, 3.0], [0.0, 6.0], [6.0, 6.0]]
+    """
+
+    _blocks: tuple[Any, ...]
+    _structure: Structure
+    _level: int
+    _view: tuple[Any, ...] | None
+    _writes: int
+    _variable: tuple[int, int] | None
+    _sealed = _Seal()
+    # numpy scalars on the left of an operator leave the operation to the TaylorTensor
+    __array_ufunc__ = None
+
+    @staticmethod
+    def __new__(
+        cls: type,
+        value: torch.Tensor,
+        direction: torch.Tensor | None = None,
+        *,
+        directions: torch.Tensor | None = None,
+        order: int = 2,
+        weights: torch.Tensor | float | None = None,
+    ) -> TaylorTensor:
+        check_value(value, "TaylorTensor")
+        check_order(order)
+        if direction is not None and directions is not None:
+            raise ValueError("TaylorTensor takes direction= or directions=, not both")
+        structure: Structure = LINE
+        if directions is None:
+            if weights is not None:
+                raise ValueError("TaylorTensor: weights= go with directions=")
+            seed = value.new_ones((1,) * value.ndim) if direction is None else direction
+            _check_direction(seed, value, value.shape, "direction")
+            seed = seed.reshape((1,) * (value.ndim - seed.ndim) + tuple(seed.shape))
+        else:
+            seed = directions
+            if not isinstance(seed, torch.Tensor) or seed.ndim != value.ndim + 1:
+                raise ValueError(
+                    f"TaylorTensor: directions must have shape (R, *{tuple(value.shape)}), "
+                    f"got {_shape_of(seed)}"
+                )
+            count = seed.shape[0]
+            _check_direction(seed, value, (count, *value.shape), "directions")
+            structure = Bundle(count)
+            if weights is not None and order > 0:
+                structure = Collapsed(count, order, _check_weights(weights, seed))
+        first = seed
+        if type(structure) is Collapsed and order == 1:
+            first = structure.collapse(seed)
+        blocks = (value, first)[: order + 1] + (None,) * (order - 1)
+        return wrap(blocks, structure, _level_above(value))
+
+    @classmethod
+    def from_coeffs(cls, coeffs: Sequence[torch.Tensor]) -> TaylorTensor:
+        """The series ``c_0 + c_1 t + ... + c_K t^K`` of the given coefficients, all of one shape.
+
+        Raises:
+            ValueError: an empty sequence, or coefficients of different shapes, dtypes or devices.
+            TypeError: a coefficient that is not a floating-point or complex tensor.
+        """
+        blocks = tuple(coeffs)
+        if not blocks:
+            raise ValueError("TaylorTensor.from_coeffs needs at least one coefficient, got none")
+        for k, block in enumerate(blocks):
+            check_value(block, f"TaylorTensor.from_coeffs: coefficient {k}")
+            for what in ("shape", "dtype", "device"):
+                if getattr(block, what) != getattr(blocks[0], what):
+                    raise ValueError(
+                        f"TaylorTensor.from_coeffs: coefficient {k} has {what} "
+                        f"{getattr(block, what)}, coefficient 0 has {getattr(blocks[0], what)}"
+                    )
+        return wrap(blocks, LINE, max(_level_above(block) for block in blocks))
+
+    @property
+    def value(self) -> torch.Tensor:
+        """``c_0``, the primal value: what the model computes without any derivatives."""
+        settle(self)
+        return self._blocks[0]
+
+    @property
+    def order(self) -> int:
+        """K, the highest degree kept."""
+        return len(self._blocks) - 1
+
+    @property
+    def coeffs(self) -> tuple[torch.Tensor, ...]:
+        """The Taylor coefficients ``c_0 ... c_K``, ``K + 1`` tensors.
+
+        ``coeffs[0]`` has the value's shape; ``coeffs[k]`` has the value's shape for a line,
+        ``(R, *shape)`` for R directions (the value's shape at a collapsed degree K), and
+        ``(n_k, *shape)`` for several variables, in the order of ``multi_indices[k]``.
+        """
+        settle(self)
+        return tuple(full(self, k) for k in range(len(self._blocks)))
+
+    @property
+    def derivatives(self) -> tuple[torch.Tensor, ...]:
+        """The coefficients scaled to derivatives: ``k! c_k`` along a direction, ``a! c_a`` for a
+        multi-index ``a``. Shapes as ``coeffs``."""
+        structure = self._structure
+        if not isinstance(structure, Multivariate):
+            return tuple(
+                c * math.factorial(k) if k > 1 else c for k, c in enumerate(self.coeffs)
+            )
+        result = []
+        for k, c in enumerate(self.coeffs):
+            scales = [math.prod(map(math.factorial, index)) for index in structure.indices[k]]
+            if k > 1:
+                c = c * c.new_tensor(scales).reshape((-1,) + (1,) * (c.ndim - 1))
+            result.append(c)
+        return tuple(result)
+
+    @property
+    def multi_indices(self) -> tuple[tuple[tuple[int, ...], ...], ...]:
+        """The multi-indices of each degree, in the order of ``coeffs[k]``; only for a series in
+        several variables.
+
+        Raises:
+            AttributeError: the series is a line or a bundle of directions.
+        """
+        if not isinstance(self._structure, Multivariate):
+            raise AttributeError(
+                "multi_indices belong to a series made by taylortorch.variables; "
+                f"this one is a {self._structure.describe()}"
+            )
+        return self._structure.indices
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        rule = RULES.get(func)
+        if rule is None:
+            raise refusal(func)
+        if kwargs and kwargs.get("out") is not None:
+            raise UnsupportedFunction(
+                f"{name_of(func)}(out=...) would write the value and lose the coefficients: "
+                "use the returned TaylorTensor"
+            )
+        return rule(func, args, kwargs or {})
+
+
+class _Guarded(TaylorTensor):
+    """A TaylorTensor without storage: what cannot be followed raises instead of reading it."""
+
+    @classmethod
+    def __torch_dispatch__(
+        cls, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        raise UnsupportedFunction(
+            f"a TaylorTensor reached C++ code ({func}) that would read its value and lose its "
+            f"coefficients: {_LIKELY.get(func.name().split('.')[0], _LIKELY_DEFAULT)}. "
+            "Use x.value (or x.detach()) where no derivative is needed."
+        )
+
+
+_Guarded.__name__ = _Guarded.__qualname__ = "TaylorTensor"
+# libraries that choose their back end by the module of a tensor's class take it for torch's
+_Guarded.__module__ = "torch"
+
+_LIKELY_DEFAULT = (
+    "a C++ operator, a custom autograd.Function, a scripted function or a backward hook was called "
+    "on it; taylortorch.register_rule gives such a function a rule"
+)
+_LIKELY = {
+    "aten::_local_scalar_dense": (
+        "it was used as a plain number, as in torch.full(size, x), torch.arange(x) or alpha=x"
+    ),
+    "aten::detach": "torch.tensor(x), or a function that copies its argument, was called on it",
+    "aten::lift_fresh": "torch.tensor(x) was called on it",
+    "aten::view_as": (
+        "a custom autograd.Function or a full backward hook returned it; hooks on the module's "
+        "parameters work"
+    ),
+    "aten::alias": (
+        "a custom autograd.Function or a full backward hook returned it; hooks on the module's "
+        "parameters work"
+    ),
+}
+
+
+class Redispatch(TorchFunctionMode):
+    """Under ``torch.compile``, torch functions called by a rule on TaylorTensors find their rules.
+
+    Dynamo switches ``__torch_function__`` of subclasses off while it traces one; eager mode does
+    not, and never needs this.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        for kind in types:
+            if issubclass(kind, TaylorTensor):
+                return TaylorTensor.__torch_function__(func, types, args, kwargs)
+        return func(*args, **(kwargs or {}))
+
+
+def run(body: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call torch code on TaylorTensors from within a rule."""
+    if _compiling():
+        with Redispatch():
+            return body(*args, **kwargs)
+    return body(*args, **kwargs)
+
+
+# --- making one ---------------------------------------------------------------------------------
+
+
+def wrap(blocks: Iterable[Any], structure: Structure, level: int) -> TaylorTensor:
+    """The TaylorTensor of these blocks."""
+    blocks = tuple(blocks)
+    value = blocks[0]
+    if _compiling():
+        innermost = value
+        while isinstance(innermost, TaylorTensor):
+            innermost = innermost._blocks[0]
+        # NaN, so that a read the trace cannot see is never a plausible number
+        fill = innermost.new_full((), math.nan).expand(innermost.shape)
+        result = fill.as_subclass(TaylorTensor)
+    else:
+        # a leaf that requires grad: whatever leaves a graph node on it has escaped the rules
+        result = _make_wrapper(
+            _Guarded, value.shape, dtype=value.dtype, device=value.device, requires_grad=True
+        )
+    result._blocks = blocks
+    result._structure = structure
+    result._level = level
+    result._view = None
+    result._writes = 0
+    result._variable = None
+    if _compiling():
+        result._sealed = True
+    return result
+
+
+def check_value(value: Any, who: str) -> None:
+    """Raise unless ``value`` is a tensor that has derivatives."""
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(
+            f"{who} must be a tensor, got {type(value).__name__}: use torch.as_tensor(x)"
+        )
+    if not (value.is_floating_point() or value.is_complex()):
+        raise TypeError(
+            f"{who} must be a floating-point or complex tensor, got {value.dtype}: "
+            "use x.to(torch.get_default_dtype())"
+        )
+
+
+def check_order(order: Any) -> None:
+    """Raise unless ``order`` is an int >= 0."""
+    if isinstance(order, bool) or not isinstance(order, (int, torch.SymInt)):
+        raise TypeError(f"order must be an int, got {type(order).__name__}")
+    if order < 0:
+        raise ValueError(f"order must be >= 0, got {order}")
+
+
+def _check_direction(seed: Any, value: torch.Tensor, shape: Sequence[int], name: str) -> None:
+    check_value(seed, f"TaylorTensor: {name}")
+    fits = seed.ndim <= len(shape) and all(
+        a == b or a == 1
+        for a, b in zip(reversed(seed.shape), reversed(tuple(shape)), strict=False)
+    )
+    if not fits:
+        raise ValueError(
+            f"TaylorTensor: {name} of shape {tuple(seed.shape)} does not fit "
+            f"a value of shape {tuple(value.shape)}"
+        )
+    for what in ("dtype", "device"):
+        if getattr(seed, what) != getattr(value, what):
+            raise ValueError(
+                f"TaylorTensor: {name} has {what} {getattr(seed, what)}, "
+                f"the value {getattr(value, what)}"
+            )
+
+
+def _check_weights(weights: Any, seed: torch.Tensor) -> torch.Tensor | None:
+    if isinstance(weights, (int, float)):
+        return None if weights == 1 else seed.new_full((seed.shape[0],), weights)
+    if not isinstance(weights, torch.Tensor) or weights.shape != (seed.shape[0],):
+        raise ValueError(
+            f"TaylorTensor: weights must have shape ({seed.shape[0]},), got {_shape_of(weights)}"
+        )
+    return weights
+
+
+def _shape_of(x: Any) -> Any:
+    return tuple(x.shape) if isinstance(x, torch.Tensor) else type(x).__name__
+
+
+def _level_above(x: Any) -> int:
+    return x._level + 1 if isinstance(x, TaylorTensor) else 0
+
+
+# --- reading one --------------------------------------------------------------------------------
+
+
+def settle(x: TaylorTensor) -> None:
+    """Make sure that the blocks of ``x`` are what they should be, or raise.
+
+    A view follows what was written through its base; a graph node on the wrapper itself means that
+    a custom ``autograd.Function`` (a backward hook, a reentrant checkpoint) ran on it without
+    autograd recording the coefficients.
+    """
+    if not _compiling():
+        with _without_torch_function():
+            node = _graph_node(x)
+        if node is not None:
+            raise UnsupportedFunction(
+                f"a TaylorTensor passed through {node.name().removesuffix('Backward')}, a custom "
+                "autograd.Function, a full backward hook or a reentrant checkpoint, which lost the "
+                "gradients of its coefficients: register a rule for the Function with "
+                "taylortorch.register_rule, use hooks on parameters, or "
+                "checkpoint(..., use_reentrant=False)"
+            )
+    if x._view is not None:
+        base, replay, seen = x._view
+        settle(base)
+        if base._writes != seen:
+            fresh = run(replay, base)
+            x._blocks, x._structure = fresh._blocks, fresh._structure
+            x._view = (base, replay, base._writes)
+            x._writes += 1
+
+
+def full_shape(x: TaylorTensor, k: int) -> tuple[int, ...]:
+    """The shape of block ``k`` of ``x`` when it is expanded over the whole value."""
+    shape = tuple(x._blocks[0].shape)
+    return (x._structure.size(k), *shape) if x._structure.leads(k) else shape
+
+
+def full(x: TaylorTensor, k: int) -> torch.Tensor:
+    """Block ``k`` of ``x`` as a tensor of its full shape, structural zeros included."""
+    value, block = x._blocks[0], x._blocks[k]
+    if block is None:
+        return value.new_zeros(full_shape(x, k))
+    if block.dtype != value.dtype:
+        block = block.to(value.dtype)
+    shape = full_shape(x, k)
+    return block if tuple(block.shape) == shape else block.expand(shape)
+
+
+def join(function: Any, tensors: Sequence[Any]) -> tuple[int, Structure, int]:
+    """The level, structure and order at which ``function`` acts on these TaylorTensors.
+
+    The highest level among them; series of lower levels are constants there.
+    """
+    first = tensors[0]
+    settle(first)
+    level, structure, order = first._level, first._structure, len(first._blocks) - 1
+    for x in tensors[1:]:
+        settle(x)
+        if x._level > level:
+            level, structure, order = x._level, x._structure, len(x._blocks) - 1
+    for x in tensors:
+        if x._level != level:
+            continue
+        if len(x._blocks) - 1 < order:
+            order = len(x._blocks) - 1
+        if x._structure is not structure:
+            common = structure.meet(x._structure, order)
+            if common is None:
+                raise UnsupportedFunction(
+                    f"{name_of(function)} mixes two different expansions at one level: "
+                    f"{structure.describe()} and {x._structure.describe()}. Make all inputs by one "
+                    "call of taylortorch.variables, or all with the same number of directions; or "
+                    "nest one expansion inside the other: TaylorTensor(TaylorTensor(x))"
+                )
+            structure = common
+            order = structure.limit(order)
+    return level, structure.truncated(order), order
+
+
+def blocks_at(x: Any, level: int, structure: Structure, order: int) -> tuple[Any, ...]:
+    """The blocks of ``x`` in a frame that ``join`` gave; anything else is a constant there."""
+    if not isinstance(x, TaylorTensor) or x._level != level:
+        return (x,) + (None,) * order
+    if x._structure is structure and len(x._blocks) == order + 1:
+        return x._blocks
+    blocks = x._structure.project(x._blocks, structure, order)
+    if type(structure) is not Collapsed and type(x._structure) is Collapsed:
+        assert order < x._structure.order
+    return blocks
+
+
+def flatten(tree: Any, found: list[TaylorTensor]) -> list[TaylorTensor]:
+    """Append the TaylorTensors in nested lists, tuples and dicts of arguments to ``found``."""
+    if isinstance(tree, TaylorTensor):
+        found.append(tree)
+    elif isinstance(tree, (list, tuple)):
+        for item in tree:
+            flatten(item, found)
+    elif isinstance(tree, dict):
+        for item in tree.values():
+            flatten(item, found)
+    return found
+
+
+# --- writing to one -----------------------------------------------------------------------------
+
+
+def view_of(base: TaylorTensor, replay: Any, result: TaylorTensor) -> TaylorTensor:
+    """Mark ``result`` as the view ``replay(base)``: writes to one show in the other."""
+    result._view = (base, replay, base._writes)
+    return result
+
+
+def store(function: Any, target: Any, result: TaylorTensor) -> Any:
+    """Write ``result`` into ``target``, as the in-place ``function`` does; returns ``target``.
+
+    Blocks are never written to: the target gets new ones, and its views and its base follow.
+
+    Raises:
+        UnsupportedFunction: ``target`` is a plain tensor that other tensors may share memory with.
+        RuntimeError: the result does not fit the target, as for plain tensors.
+    """
+    if tuple(result.shape) != tuple(target.shape):
+        raise RuntimeError(
+            f"{name_of(function)}: output with shape {list(target.shape)} doesn't match the "
+            f"broadcast shape {list(result.shape)}"
+        )
+    if result.dtype != target.dtype:
+        if result.is_complex() and not target.is_complex():
+            raise RuntimeError(
+                f"{name_of(function)}: result type {result.dtype} can't be cast to {target.dtype}"
+            )
+        result = run(result.to, target.dtype)
+    if not isinstance(target, TaylorTensor):
+        return adopt(function, target, result)
+    if target._view is not None:
+        base, replay, _ = target._view
+        store(function, base, run(_scatter, base, replay, result))
+        settle(target)
+        return target
+    target._blocks, target._structure = result._blocks, result._structure
+    target._level = result._level
+    target._writes += 1
+    return target
+
+
+def _scatter(base: TaylorTensor, replay: Any, part: TaylorTensor) -> TaylorTensor:
+    """``base`` with ``part`` in place of its view ``replay(base)``."""
+    count = math.prod(base.shape)
+    places = torch.arange(count, device=base.device).reshape(base.shape)
+    where = replay(places).reshape(-1)
+    flat = base.reshape(-1).index_copy(0, where, part.reshape(-1))
+    return flat.reshape(base.shape)
+
+
+def adopt(function: Any, target: torch.Tensor, result: TaylorTensor) -> torch.Tensor:
+    """Turn the plain tensor ``target`` into ``result``, the same Python object."""
+    name = name_of(function)
+    way_out = "make it with torch.zeros_like(x), a constant series, instead"
+    if _compiling():
+        raise UnsupportedFunction(
+            f"{name} writes a TaylorTensor into a plain tensor inside torch.compile: {way_out}"
+        )
+    if target.is_leaf and target.requires_grad:
+        raise RuntimeError(
+            f"{name}: a leaf tensor that requires grad is being used in an in-place operation"
+        )
+    storage = target.untyped_storage()
+    shared = torch._C._storage_Use_Count(storage._cdata) > 2  # type: ignore[attr-defined]
+    if target._base is not None or shared or not storage.resizable():
+        raise UnsupportedFunction(
+            f"{name} writes a TaylorTensor into a plain tensor whose memory other tensors (views, "
+            f".data, an array) share and would not see the coefficients: {way_out}"
+        )
+    try:
+        become(target, wrap(result._blocks, result._structure, result._level))
+    except RuntimeError as error:
+        raise UnsupportedFunction(
+            f"{name} writes a TaylorTensor into a plain tensor that something else refers to "
+            f"({error}): {way_out}"
+        ) from None
+    return target
+
+
+def become(target: torch.Tensor, other: torch.Tensor) -> None:
+    """Make the Python object ``target`` the tensor that ``other`` is."""
+    with _without_torch_function():
+        torch.utils.swap_tensors(target, other)
+
+
+# --- pytrees ------------------------------------------------------------------------------------
+
+
+def _pytree_flatten(x: TaylorTensor) -> tuple[list[Any], Any]:
+    # a leading axis goes last, so that vmap over axis 0 maps over samples, never over directions
+    settle(x)
+    leaves = []
+    for k, block in enumerate(x._blocks):
+        if block is not None:
+            leads = x._structure.leads(k)
+            leaves.append(full(x, k).movedim(0, -1) if leads else full(x, k))
+    present = tuple(block is not None for block in x._blocks)
+    return leaves, (present, x._structure, x._level)
+
+
+def _pytree_unflatten(leaves: Iterable[Any], context: Any) -> Any:
+    present, structure, level = context
+    rest = iter(leaves)
+    blocks: list[Any] = []
+    for k, there in enumerate(present):
+        leaf = next(rest) if there else None
+        if isinstance(leaf, torch.Tensor) and structure.leads(k):
+            leaf = leaf.movedim(-1, 0)
+        blocks.append(leaf)
+    if not isinstance(blocks[0], torch.Tensor):
+        # leaves of another kind (in_dims, specs): a tree of them, not a series
+        return tuple(blocks)
+    return wrap(blocks, structure, level)
+
+
+for _class in (TaylorTensor, _Guarded):
+    torch.utils._pytree.register_pytree_node(
+        _class,
+        _pytree_flatten,
+        _pytree_unflatten,
+        serialized_type_name=f"taylortorch.{_class.__name__}.{_class.__module__}",
+    )
