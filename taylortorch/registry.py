@@ -18,6 +18,7 @@ from torch.overrides import resolve_name
 Evaluator = Callable[[Callable, tuple, dict], Any]
 
 RULES: dict[Any, Evaluator] = {}
+TRACED: dict[str, Evaluator] = {}
 REFUSED: dict[Any, str] = {}
 ROWS: list[Rule] = []
 NAMES: dict[Any, str] = {}
@@ -105,6 +106,8 @@ def resolve(name: str) -> list[Any]:
         NAMES.setdefault(found[0] if found else None, f"torch.{name}")
     else:
         for prefix, space in _NAMESPACES:
+            if name.startswith("__") and space is not torch.Tensor:
+                continue
             target = getattr(space, name, None)
             if isinstance(target, types.FunctionType) and space is torch.nn.functional:
                 # the Python functions there have signatures of their own: named by their path
@@ -164,6 +167,20 @@ def _claim(function: Any, evaluate: Evaluator) -> None:
     if function in RULES:
         raise ValueError(f"{name_of(function)} has a rule already")
     RULES[function] = evaluate
+    if isinstance(function, types.FunctionType):
+        TRACED[f"{function.__module__}.{function.__name__}"] = evaluate
+
+
+def rule_for(function: Any) -> Evaluator | None:
+    """The rule of a function as ``__torch_function__`` receives it.
+
+    Dynamo, tracing, does not find a Python function such as ``Tensor.__rsub__`` among the keys of a
+    dict; its name does.
+    """
+    rule = RULES.get(function)
+    if rule is None and torch.compiler.is_compiling() and hasattr(function, "__name__"):
+        rule = TRACED.get(f"{function.__module__}.{function.__name__}")
+    return rule
 
 
 def refuse(names: str, reason: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from .registry import RULES, UnsupportedFunction, name_of, refusal
+from .registry import UnsupportedFunction, name_of, refusal, rule_for
 from .structures import Bundle, Collapsed, Line, Multivariate, Structure
 
 LINE = Line()
@@ -202,14 +202,18 @@ class TaylorTensor(torch.Tensor):
     def __torch_function__(
         cls, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
-        rule = RULES.get(func)
+        rule = rule_for(func)
         if rule is None:
             raise refusal(func)
-        if kwargs and kwargs.get("out") is not None:
-            raise UnsupportedFunction(
-                f"{name_of(func)}(out=...) would write the value and lose the coefficients: "
-                "use the returned TaylorTensor"
-            )
+        if kwargs and "out" in kwargs:
+            if kwargs["out"] is not None:
+                raise UnsupportedFunction(
+                    f"{name_of(func)}(out=...) would write the value and lose the coefficients: "
+                    "use the returned TaylorTensor"
+                )
+            kwargs = {name: a for name, a in kwargs.items() if name != "out"}
+        if _compiling() and nested(args):
+            return run(rule, func, args, kwargs or {})
         return rule(func, args, kwargs or {})
 
 
@@ -274,6 +278,11 @@ def run(body: Any, *args: Any, **kwargs: Any) -> Any:
         with Redispatch():
             return body(*args, **kwargs)
     return body(*args, **kwargs)
+
+
+def nested(args: Iterable[Any]) -> bool:
+    """Whether blocks of these arguments are TaylorTensors themselves."""
+    return any(x._level > 0 for x in flatten(args, []))
 
 
 # --- making one ---------------------------------------------------------------------------------

@@ -163,8 +163,16 @@ def d(u: TaylorTensor, *wrt: TaylorTensor, order: int | None = None) -> TaylorTe
     return result
 
 
-def _derivative(u: Any, root: TaylorTensor, coordinate: int) -> Any:
-    """The derivative along one coordinate; None where ``u`` has no order left."""
+def _derivative(u: Any, root: TaylorTensor, coordinate: int | torch.Tensor) -> Any:
+    """The derivative along one coordinate; None where ``u`` has no order left.
+
+    A tensor selects the coordinate by a 1 among zeros, in a trace that cannot tell which it is.
+    """
+    if isinstance(coordinate, torch.Tensor):
+        parts = [_derivative(u, root, n) for n in range(len(coordinate))]
+        if any(part is None for part in parts):
+            return None
+        return run(lambda: sum(part * coordinate[n] for n, part in enumerate(parts)))
     if not isinstance(u, TaylorTensor) or u._level < root._level:
         raise TypeError(
             "taylortorch.d: u carries no series of this variable: it does not depend on it, or was "
@@ -192,14 +200,14 @@ def _derivative(u: Any, root: TaylorTensor, coordinate: int) -> Any:
     return wrap(blocks, structure.shifted(coordinate), u._level)
 
 
-def _inner_derivative(block: Any, root: TaylorTensor, coordinate: int) -> Any:
+def _inner_derivative(block: Any, root: TaylorTensor, coordinate: int | torch.Tensor) -> Any:
     if not isinstance(block, TaylorTensor):
         return torch.zeros_like(block)
     return _derivative(block, root, coordinate)
 
 
-def _coordinate(x: Any) -> tuple[TaylorTensor, int]:
-    """The variable that ``x`` is or is a slice of, and its coordinate."""
+def _coordinate(x: Any) -> tuple[TaylorTensor, int | torch.Tensor]:
+    """The variable that ``x`` is or is a slice of, and its coordinate (see ``_derivative``)."""
     root = x
     while isinstance(root, TaylorTensor) and root._variable is None and root._view is not None:
         root = root._view[0]
@@ -226,4 +234,8 @@ def _coordinate(x: Any) -> tuple[TaylorTensor, int]:
             f"taylortorch.d: differentiate with respect to one coordinate at a time: this variable "
             f"of shape {tuple(x.shape)} has {count}; take a slice such as X[:, 0:1]"
         )
+    if torch.compiler.is_compiling():
+        # Dynamo does not trace storage offsets, but the slice's own seed is a unit vector
+        seed = x._blocks[1]
+        return root, seed.reshape(seed.shape[0], -1)[:, 0]
     return root, first + (view.storage_offset() - whole.storage_offset()) % count

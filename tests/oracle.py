@@ -47,7 +47,8 @@ def contracted(outputs: Sequence[Any], weights: Sequence[torch.Tensor], k: int) 
     """The k-th derivative of the same weighted sum, from the coefficients of TaylorTensors."""
     total = torch.zeros((), dtype=torch.float64)
     for o, w in zip(outputs, weights, strict=True):
-        c = o.coeffs[k]
+        # an output that no series reached is a constant
+        c = o.coeffs[k] if hasattr(o, "coeffs") else (o if k == 0 else torch.zeros_like(o))
         part = (c * w).sum() if not c.is_complex() else (c.real * w.real + c.imag * w.imag).sum()
         total = total + part * math.factorial(k)
     return total

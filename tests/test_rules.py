@@ -95,6 +95,37 @@ def cases(kinds_left_out: tuple[str, ...] = ("value", "constant")) -> list[Any]:
     ]
 
 
+def _layer_norm(x: Any, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
+    axes = tuple(range(-len(shape), 0))
+    y = (x - x.mean(axes, keepdim=True)) / (x.var(axes, correction=0, keepdim=True) + eps).sqrt()
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
+
+
+def _batch_norm(
+    x: Any, w: Any, b: Any, mean: Any, var: Any, training: bool, momentum: Any, eps: float, _: Any
+) -> Any:
+    if training:
+        mean, var = x.mean((0, 2)), x.var((0, 2), correction=0)
+    y = (x - mean[:, None]) / (var[:, None] + eps).sqrt()
+    return y * w[:, None] + b[:, None]
+
+
+# closed forms, where reverse mode over reverse mode is wrong at order 3 or not implemented
+REFERENCES = {
+    "layer_norm": _layer_norm,
+    "batch_norm": lambda *args: (
+        _batch_norm(*args) if len(args) == 9 else torch.nn.functional.batch_norm(*args)
+    ),
+    "hardsigmoid": lambda x: ((x + 3).clamp(0, 6)) / 6,
+    "__rmod__": lambda x, other: other - x * torch.floor(other / x),
+    "native_channel_shuffle": torch.channel_shuffle,
+    "channel_shuffle": lambda x, groups: (
+        x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+    ),
+}
+
+
 @pytest.mark.parametrize(("function", "sample"), cases())
 def test_against_reverse_mode(function: Any, sample: Sample) -> None:
     paths = draw(sample, max(ORDERS))
@@ -107,8 +138,7 @@ def test_against_reverse_mode(function: Any, sample: Sample) -> None:
                 for i, p in enumerate(paths)
             ]
             results = invoke(function, sample, args)
-            results = [r for r in results if isinstance(r, tt.TaylorTensor)]
-            assert results, "no series came out"
+            assert any(isinstance(r, tt.TaylorTensor) for r in results), "no series came out"
             curve = [p[: order + 1] if i in chosen else p[:1] for i, p in enumerate(paths)]
             plain = invoke(function, sample, [p[0] for p in paths])
             generator = torch.Generator().manual_seed(1)
@@ -116,9 +146,11 @@ def test_against_reverse_mode(function: Any, sample: Sample) -> None:
                 torch.rand(o.shape, generator=generator, dtype=torch.float64).to(o.dtype)
                 for o in plain
             ]
-            expected = along(lambda xs: invoke(function, sample, xs), curve, order, weights)
+            reference = REFERENCES.get(name_of(function).split(".")[-1], function)
+            expected = along(lambda xs: invoke(reference, sample, xs), curve, order, weights)
             for result, value in zip(results, plain, strict=True):
-                torch.testing.assert_close(result.value, value, rtol=1e-12, atol=1e-12)
+                c0 = result.value if isinstance(result, tt.TaylorTensor) else result
+                torch.testing.assert_close(c0, value, rtol=1e-12, atol=1e-12)
             for k in range(order + 1):
                 torch.testing.assert_close(
                     contracted(results, weights, k),

@@ -66,7 +66,7 @@ def multiply(func: Callable, args: tuple, kwargs: dict) -> Any:
 
 
 def _divide(
-    func: Callable, y0: torch.Tensor, x: Sequence, d: Sequence, structure: Structure, level: int
+    y0: torch.Tensor, x: Sequence, d: Sequence, structure: Structure, level: int
 ) -> Any:
     x, d = aligned(x, y0.ndim, structure), aligned(d, y0.ndim, structure)
     return finished(series.divide(structure, y0, x, d), structure, level)
@@ -76,12 +76,13 @@ def divide(func: Callable, args: tuple, kwargs: dict) -> Any:
     if kwargs.get("rounding_mode") is not None:
         return constant(func, args, kwargs)
     (x, d), others, kwargs, level, structure = operands_of(func, PAIR, args, kwargs)
-    return _divide(func, func(x[0], d[0], *others, **kwargs), x, d, structure, level)
+    return _divide(func(x[0], d[0], *others, **kwargs), x, d, structure, level)
 
 
 def reversed_divide(func: Callable, args: tuple, kwargs: dict) -> Any:
     (d, x), others, kwargs, level, structure = operands_of(func, PAIR, args, kwargs)
-    return _divide(func, func(d[0], x[0], *others, **kwargs), x, d, structure, level)
+    # as torch's own body of __rtruediv__
+    return _divide(torch.reciprocal(d[0]) * x[0], x, d, structure, level)
 
 
 def square(func: Callable, args: tuple, kwargs: dict) -> Any:
@@ -113,12 +114,12 @@ def rsqrt(func: Callable, args: tuple, kwargs: dict) -> Any:
 def power(func: Callable, args: tuple, kwargs: dict) -> Any:
     """``x**p``: right at ``x_0 = 0`` wherever the derivative exists there."""
     (x, p), _, _, level, structure = operands_of(func, ("input", "exponent"), args, kwargs)
-    return _power(func(x[0], p[0]), x, p, structure, level)
+    return _power(torch.pow(x[0], p[0]), x, p, structure, level)
 
 
 def reversed_power(func: Callable, args: tuple, kwargs: dict) -> Any:
     (p, x), _, _, level, structure = operands_of(func, ("input", "exponent"), args, kwargs)
-    return _power(func(p[0], x[0]), x, p, structure, level)
+    return _power(torch.pow(x[0], p[0]), x, p, structure, level)
 
 
 def _power(y0: torch.Tensor, x: Sequence, p: Sequence, structure: Structure, level: int) -> Any:
@@ -211,12 +212,18 @@ _add = _linear_combination(1, 1, alpha_on=1)
 _sub = _linear_combination(1, -1, alpha_on=1)
 _rsub = _linear_combination(-1, 1, alpha_on=0)
 
+
+def _reversed_subtract(func: Callable, args: tuple, kwargs: dict) -> Any:
+    return _rsub(torch.rsub, args, kwargs)
+
+
+
 TABLE: dict[str, tuple[Callable, str, list]] = {
     "add __add__": (_add, "input + alpha*other", [*SAMPLES, call(t(3), t(3), alpha=2)]),
     "__radd__": (_add, "input + other", [call(t(2, 3), 1.5)]),
     "sub __sub__ subtract": (_sub, "input - alpha*other", [*SAMPLES, call(t(3), t(3), alpha=2)]),
     "rsub": (_rsub, "other - alpha*input", [call(t(2, 3), t(2, 3), alpha=2)]),
-    "__rsub__": (_rsub, "other - input", [call(t(2, 3), 1.5)]),
+    "__rsub__": (_reversed_subtract, "other - input", [call(t(2, 3), 1.5)]),
     "mul __mul__ multiply": (multiply, "input * other", SAMPLES),
     "__rmul__": (multiply, "input * other", [call(t(2, 3), 1.5)]),
     "div __truediv__ divide true_divide __div__": (

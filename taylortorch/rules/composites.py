@@ -241,7 +241,7 @@ def _shadow_of(module: types.ModuleType) -> types.ModuleType:
     """
     shadow = types.ModuleType(f"taylortorch.rules._bodies_of_{module.__name__.replace('.', '_')}")
     for name, value in vars(module).items():
-        if not name.startswith("__"):
+        if not name.startswith("__") or name == "__builtins__":
             setattr(shadow, name, value)
     for name in ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic"):
         setattr(shadow, name, _never)

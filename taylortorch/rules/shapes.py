@@ -262,12 +262,6 @@ PAIR: dict[str, tuple[str, Lift, Any, list]] = {
             call(torch.tensor([[True], [False]]), t(3), t(2, 1)),
         ],
     ),
-    "Tensor.where": (
-        "input, condition, other : input + other",
-        by_broadcasting,
-        True,
-        [call(t(2, 3), MASK, t(2, 3))],
-    ),
     "index_add": (
         "input, dim, index, source : input + source",
         by_vmap,
@@ -315,7 +309,7 @@ PAIR: dict[str, tuple[str, Lift, Any, list]] = {
     ),
 }
 for names, (form, lift, shared, samples) in PAIR.items():
-    zero = 0.0 if names.endswith("where") else None
+    zero = 0.0 if names == "torch.where" else None
     evaluate = multilinear(form, lift, shared=shared, zero=zero)
     if names == "complex":
         evaluate = multilinear(form, lift)
@@ -327,6 +321,10 @@ for names, (form, lift, shared, samples) in PAIR.items():
         samples,
         in_place=in_place(evaluate),
     )
+
+
+def _where_method(input: Any, condition: Any, other: Any) -> Any:
+    return torch.where(condition, input, other)
 
 
 def _masked_fill(input: Any, mask: Any, value: Any) -> Any:
@@ -355,6 +353,7 @@ def _index_put(input: Any, indices: Any, values: Any, accumulate: bool = False) 
 
 
 for names, body, samples in (
+    ("Tensor.where", _where_method, [call(t(2, 3), MASK, t(2, 3))]),
     ("masked_fill", _masked_fill, [call(t(2, 3), MASK, 0.5), call(t(2, 3), MASK, t())]),
     ("index_fill", _index_fill, [call(X4, 1, ROWS, 0.5)]),
     (
@@ -581,7 +580,7 @@ def _meshgrid(*tensors: Any, indexing: str | None = None) -> Any:
     parts = [_atleast_1d(x) for x in _listed(tensors)]
     if indexing == "xy" and len(parts) >= 2:
         first, second, *rest = _meshgrid(parts[1], parts[0], *parts[2:])
-        return tuple(torch.transpose(x, 0, 1) for x in (second, first, *rest))
+        return second, first, *rest
     sizes = tuple(x.shape[0] for x in parts)
     return tuple(
         torch.broadcast_to(
