@@ -335,6 +335,7 @@ def multilinear(
     shared: Callable | bool = False,
     view: bool | str = False,
     zero: Any = None,
+    dense: bool = False,
 ) -> Evaluator:
     """Of degree <= 1 in each tensor argument, as ``form`` says.
 
@@ -348,6 +349,8 @@ def multilinear(
             of the position of an argument and its rank that names the axes it needs full.
         view: the result shares memory with the first argument ("maybe": where torch's does).
         zero: what stands for a zero in the place of a single argument; default: zeros of its shape.
+        dense: the function writes into a copy of its arguments; Inductor (torch 2.13) writes
+            through axes of stride 0, so none may be left.
     """
     parsed = Form(form)
 
@@ -372,6 +375,8 @@ def multilinear(
                 b if shared is True or is_constant(b) else _expanded(b, structure, i, shared)
                 for i, b in enumerate(inputs)
             ]
+            if dense:
+                inputs = [[b[0], *(c if c is None else c.contiguous() for c in b[1:])] for b in inputs]
             present = [i for i in parsed.slots if i < len(inputs)]
 
             def call(filled: list, degrees: dict[int, int]) -> Any:

@@ -177,10 +177,9 @@ def rule_for(function: Any) -> Evaluator | None:
     Dynamo, tracing, does not find a Python function such as ``Tensor.__rsub__`` among the keys of a
     dict; its name does.
     """
-    rule = RULES.get(function)
-    if rule is None and torch.compiler.is_compiling() and hasattr(function, "__name__"):
-        rule = TRACED.get(f"{function.__module__}.{function.__name__}")
-    return rule
+    if torch.compiler.is_compiling() and isinstance(function, types.FunctionType):
+        return TRACED.get(f"{function.__module__}.{function.__name__}")
+    return RULES.get(function)
 
 
 def refuse(names: str, reason: str) -> None:

@@ -310,7 +310,7 @@ PAIR: dict[str, tuple[str, Lift, Any, list]] = {
 }
 for names, (form, lift, shared, samples) in PAIR.items():
     zero = 0.0 if names == "torch.where" else None
-    evaluate = multilinear(form, lift, shared=shared, zero=zero)
+    evaluate = multilinear(form, lift, shared=shared, zero=zero, dense=not shared)
     if names == "complex":
         evaluate = multilinear(form, lift)
     add_rule(
@@ -434,7 +434,7 @@ def _setitem(func: Callable, args: tuple, kwargs: dict) -> None:
             blocks.append(None)
             continue
         shape = (structure.size(k), *y0.shape) if structure.leads(k) else tuple(y0.shape)
-        block = y0.new_zeros(shape) if into[k] is None else into[k].expand(shape).clone()
+        block = y0.new_zeros(shape) if into[k] is None else into[k].expand(shape).contiguous().clone()
         part = 0.0 if what[k] is None else what[k]
         led = _led(index) if structure.leads(k) else index
         if led is None:
