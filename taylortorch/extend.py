@@ -10,7 +10,7 @@ import torch
 
 from . import kinds
 from .registry import NAMES, REFUSED, ROWS, RULES, Evaluator, Rule, Sample
-from .tensor import flatten
+from .tensor import flatten, give_members
 
 
 def register_rule(
@@ -79,6 +79,7 @@ def register_rule(
     if entry in RULES:
         raise ValueError(f"{_name(function)} has a rule already")
     RULES[entry] = rule
+    give_members(RULES)
     REFUSED.pop(entry, None)
     NAMES.setdefault(entry, _name(function))
     ROWS.append(Rule(_name(function), kind, says, (served,), (), tuple(samples)))
@@ -86,7 +87,7 @@ def register_rule(
 
 
 def _name(function: Any) -> str:
-    return getattr(function, "__qualname__", None) or getattr(function, "__name__", str(function))
+    return str(getattr(function, "__qualname__", None) or getattr(function, "__name__", function))
 
 
 def _entry(function: Any, rule: Evaluator) -> tuple[Any, Any]:

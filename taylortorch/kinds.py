@@ -11,7 +11,7 @@ of every result is torch's own.
 | ``ode`` | ``y' = (a + b y + c y**2) x'`` | three numbers |
 | ``slope`` | ``y' = sum_i g_i(x) x_i'`` | one lambda per argument, in plain torch |
 | ``piecewise`` | linear on each piece, ``c_0`` picks the piece | the slopes on that piece |
-| ``multilinear`` | of degree <= 1 in each of its tensor arguments | its form, as ``input*weight + bias`` |
+| ``multilinear`` | of degree <= 1 in each tensor argument | its form: ``input*weight + bias`` |
 | ``reshape`` | the same entries in another shape | nothing |
 | ``composite`` | ordinary torch code on TaylorTensors | its body |
 """
@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from . import series
+from .lifts import Lift, by_vmap
 from .registry import Evaluator, UnsupportedFunction, name_of
 from .structures import Structure
 from .tensor import (
@@ -32,7 +33,6 @@ from .tensor import (
     blocks_at,
     flatten,
     full,
-    full_shape,
     join,
     run,
     settle,
@@ -40,8 +40,6 @@ from .tensor import (
     view_of,
     wrap,
 )
-
-Lift = Callable[[Callable, list, dict, set], Any]
 
 # --- arguments ----------------------------------------------------------------------------------
 
@@ -84,7 +82,7 @@ def series_among(func: Callable, operands: Sequence[Any]) -> list[TaylorTensor]:
 
 
 def aligned(blocks: Sequence[Any], ndim: int, structure: Structure) -> Sequence[Any]:
-    """The blocks with axes of size 1 inserted, so that they broadcast as a value of ``ndim`` axes."""
+    """The blocks with axes of size 1 inserted, to broadcast as a value of ``ndim`` axes."""
     value = blocks[0]
     missing = ndim - value.ndim if isinstance(value, torch.Tensor) else 0
     if missing <= 0 or structure is LINE:
@@ -146,7 +144,7 @@ def value_of_first(func: Callable, args: tuple, kwargs: dict) -> Any:
 
 
 def constant_of_first(func: Callable, args: tuple, kwargs: dict) -> Any:
-    """As ``constant``, for functions that would lose a series anywhere but in the first argument."""
+    """As ``constant``, for functions that would lose a series in any argument but the first."""
     bind(func, ("input",), args, kwargs)
     return constant(func, args, kwargs)
 
@@ -155,7 +153,7 @@ def constant_of_first(func: Callable, args: tuple, kwargs: dict) -> Any:
 
 
 def ode(a: float, b: float, c: float, slope0: Callable | None = None) -> Evaluator:
-    """``y' = (a + b y + c y**2) x'``; ``slope0(x0, y0)`` is a better formula for the first slope."""
+    """``y' = (a + b y + c y**2) x'``; ``slope0(x0, y0)``: a better formula for the first slope."""
 
     def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
         (x,), others, kwargs = bind(func, ("input",), args, kwargs)
@@ -170,7 +168,7 @@ def ode(a: float, b: float, c: float, slope0: Callable | None = None) -> Evaluat
 
 
 def slope(*derivatives: Callable, names: Sequence[str] = ("input", "other")) -> Evaluator:
-    """``y' = sum_i g_i x_i'`` where ``g_i(*operands, ...)`` is torch code, given the same arguments.
+    """``y' = sum_i g_i x_i'`` where ``g_i(*operands, ...)`` is torch code, same arguments.
 
     The code runs on the operands' series truncated by one degree, so the library is written in
     itself; at order 1 it runs on plain values.
@@ -216,7 +214,7 @@ def piecewise(slopes: Callable, names: Sequence[str] = ("input",)) -> Evaluator:
     def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
         operands, others, kwargs = bind(func, names, args, kwargs)
         level, structure, order = join(func, series_among(func, operands))
-        inputs = [blocks_at(x, level, structure, order) for x in operands]
+        inputs: list[Any] = [blocks_at(x, level, structure, order) for x in operands]
         values = [b[0] for b in inputs]
         y0 = func(*values, *others, **kwargs)
         factors = run(slopes, *values, *others, **kwargs)
@@ -243,79 +241,14 @@ def _picked(factor: Any, block: Any) -> Any:
     return series.times(block, factor)
 
 
-# --- linear maps along a leading axis -----------------------------------------------------------
-#
-# A lift calls ``func`` where the arguments at the positions ``leads`` have a leading axis that the
-# function does not know about.
-
-
-def by_vmap(func: Callable, args: list, kwargs: dict, leads: set) -> Any:
-    """For any function: map over the leading axis."""
-    where = sorted(leads)
-
-    def one(*blocks: Any) -> Any:
-        filled = list(args)
-        for position, block in zip(where, blocks, strict=True):
-            filled[position] = block
-        return func(*filled, **kwargs)
-
-    return torch.vmap(one)(*(args[position] for position in where))
-
-
-def by_broadcasting(func: Callable, args: list, kwargs: dict, leads: set) -> Any:
-    """For elementwise functions: the leading axis broadcasts once all ranks agree."""
-    rank = max(a.ndim - (i in leads) for i, a in enumerate(args) if isinstance(a, torch.Tensor))
-    filled = list(args)
-    for i in leads:
-        block = args[i]
-        missing = rank + 1 - block.ndim
-        if missing:
-            filled[i] = block.reshape(block.shape[:1] + (1,) * missing + block.shape[1:])
-    return func(*filled, **kwargs)
-
-
-def by_axes(*axes: tuple[str, int, Any]) -> Lift:
-    """For functions of one tensor that name axes: count them from the end.
-
-    ``axes`` are the axis arguments: name, position, default (None: all axes).
-    """
-
-    def lift(func: Callable, args: list, kwargs: dict, leads: set) -> Any:
-        rank = args[0].ndim - 1
-        if leads != {0} or rank == 0:
-            return by_vmap(func, args, kwargs, leads)
-        args, kwargs = list(args), dict(kwargs)
-        for name, position, default in axes:
-            given = args[position] if position < len(args) else kwargs.pop(name, default)
-            counted = tuple(range(-rank, 0)) if given is None else from_the_end(given, rank)
-            if position < len(args):
-                args[position] = counted
-            else:
-                kwargs[name] = counted
-        return func(*args, **kwargs)
-
-    return lift
-
-
-def from_the_end(axes: Any, rank: int) -> Any:
-    """Axis numbers as negative ones, which mean the same under a leading axis."""
-    if isinstance(axes, (tuple, list)):
-        return tuple(from_the_end(axis, rank) for axis in axes)
-    return axes - rank if axes >= 0 else axes
-
-
-def as_is(func: Callable, args: list, kwargs: dict, leads: set) -> Any:
-    """For functions of one tensor that act on its last axes, whatever comes before."""
-    return func(*args, **kwargs) if leads == {0} else by_vmap(func, args, kwargs, leads)
-
-
 # --- multilinear --------------------------------------------------------------------------------
 
 
 class Form:
-    """A multilinear function's algebra in its tensor arguments: ``"input, weight, bias? : input*weight + bias"``.
+    """A multilinear function's algebra: ``"input, weight, bias? : input*weight + bias"``.
 
-    Arguments, in the order of the signature (``?``: may be absent), then a sum of products of them.
+    Its tensor arguments, in the order of the signature (``?``: may be absent), then a sum of
+    products of them.
     """
 
     def __init__(self, text: str) -> None:
@@ -345,8 +278,8 @@ def multilinear(
     Args:
         form: see ``Form``.
         lift: how to call the function on blocks with a leading axis.
-        shared: whether blocks of size 1 along an axis may be passed as they are: True, or a function
-            of the position of an argument and its rank that names the axes it needs full.
+        shared: whether blocks of size 1 along an axis may be passed as they are: True, or a
+            function of an argument's position and rank that names the axes it needs full.
         view: the result shares memory with the first argument ("maybe": where torch's does).
         zero: what stands for a zero in the place of a single argument; default: zeros of its shape.
         dense: the function writes into a copy of its arguments; Inductor (torch 2.13) writes
@@ -356,9 +289,8 @@ def multilinear(
 
     def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
         operands, others, rest = bind(func, parsed.names, args, kwargs)
-        found = series_among(func, operands)
-        level, structure, order = join(func, found)
-        inputs = [blocks_at(x, level, structure, order) for x in operands]
+        level, structure, order = join(func, series_among(func, operands))
+        inputs: list[Any] = [blocks_at(x, level, structure, order) for x in operands]
         for i, x in enumerate(operands):
             if isinstance(x, TaylorTensor) and x._level == level and i not in parsed.slots:
                 raise UnsupportedFunction(
@@ -376,7 +308,9 @@ def multilinear(
                 for i, b in enumerate(inputs)
             ]
             if dense:
-                inputs = [[b[0], *(c if c is None else c.contiguous() for c in b[1:])] for b in inputs]
+                inputs = [
+                    [b[0], *(c if c is None else c.contiguous() for c in b[1:])] for b in inputs
+                ]
             present = [i for i in parsed.slots if i < len(inputs)]
 
             def call(filled: list, degrees: dict[int, int]) -> Any:
@@ -390,9 +324,7 @@ def multilinear(
                 terms = [_single_term(parsed, call, inputs, present, k, zero)]
                 for monomial in parsed.products:
                     if all(i < len(inputs) for i in monomial):
-                        terms += _product_terms(
-                            parsed, call, inputs, monomial, k, structure
-                        )
+                        terms += _product_terms(parsed, call, inputs, monomial, k, structure)
                 blocks.append(series.total(terms))
         if isinstance(y0, (tuple, list)):
             results: Any = [
@@ -562,7 +494,7 @@ def broadcast(func: Callable, args: tuple, kwargs: dict) -> Any:
     """A broadcast view: the blocks keep their size 1 along the new axes."""
     x = args[0] if args else kwargs["input"]
     series_among(func, (x,))
-    level, structure, order = join(func, (x,))
+    level, structure, _ = join(func, (x,))
     args = tuple(values_of(a, level) for a in args)
     kwargs = {name: values_of(a, level) for name, a in kwargs.items()}
     y0 = func(*args, **kwargs)
@@ -609,25 +541,3 @@ def with_inplace_argument(evaluate: Evaluator) -> Evaluator:
         return store(func, args[0] if args else kwargs["input"], result) if inplace else result
 
     return checked
-
-
-__all__ = [
-    "as_is",
-    "attribute",
-    "bind",
-    "broadcast",
-    "by_axes",
-    "by_broadcasting",
-    "by_vmap",
-    "composite",
-    "constant",
-    "full_shape",
-    "in_place",
-    "multilinear",
-    "ode",
-    "piecewise",
-    "reshape",
-    "slope",
-    "value",
-    "with_inplace_argument",
-]

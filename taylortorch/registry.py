@@ -88,7 +88,8 @@ def resolve(name: str) -> list[Any]:
     """The callables a name stands for: functions and methods of that name, or one dotted path.
 
     ``"sin"`` gives ``torch.sin``, ``torch.Tensor.sin`` and every built-in of that name;
-    ``"linalg.inv"`` only ``torch.linalg.inv``, ``"torch.where"`` only the function; ``".T"`` the property getter of ``torch.Tensor``.
+    ``"linalg.inv"`` only ``torch.linalg.inv``, ``"torch.where"`` only the function; ``".T"`` the
+    property getter of ``torch.Tensor``.
 
     Raises:
         LookupError: the name stands for nothing in this torch.

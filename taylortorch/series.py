@@ -1,19 +1,20 @@
 """The algebra: recurrences on truncated power series graded by degree.
 
-A series of order ``K`` is a tuple of ``K + 1`` blocks. Block ``k`` holds every Taylor coefficient of
-degree ``k``: the number ``c_k`` of ``x(t) = c_0 + c_1 t + ... + c_K t**K``, or one such number per
-direction, or one per multi-index (see ``structures.py``). ``None`` is a block known to be zero.
+A series of order ``K`` is a tuple of ``K + 1`` blocks. Block ``k`` holds every Taylor coefficient
+of degree ``k``: the number ``c_k`` of ``x(t) = c_0 + c_1 t + ... + c_K t**K``, or one such number
+per direction, or one per multi-index (see ``structures.py``). ``None`` is a block known to be zero.
 
-Blocks only have to support ``+``, ``-``, ``*`` and ``/``: tensors, floats and ``fractions.Fraction``
-all do, so the algebra is tested in exact arithmetic. Nothing here evaluates ``exp`` or ``sin``: the
-caller passes the value ``y0`` of the result, and gets the series that starts with it.
+Blocks only have to support ``+``, ``-``, ``*`` and ``/``: tensors, floats and exact
+``fractions.Fraction`` all do, so the algebra is tested in exact arithmetic. Nothing here evaluates
+``exp`` or ``sin``: the caller passes the value ``y0`` of the result, and gets the series that
+starts with it.
 
 Every recurrence comes from one first-order differential equation, read off degree by degree. With
 several variables the degree-k part of ``x`` obeys Euler's identity (the sum of
 ``t_i d/dt_i`` multiplies it by ``k``), so the same recurrences hold with ``k`` the total degree.
 
-Names in all of them: ``x`` input series, ``y`` output series, ``k`` the degree being computed, ``j``
-the summation index, ``s`` the structure whose product multiplies blocks of degree >= 1.
+Names in all of them: ``x`` input series, ``y`` output series, ``k`` the degree being computed,
+``j`` the summation index, ``s`` the structure whose product multiplies blocks of degree >= 1.
 
 Sources: Griewank & Walther, *Evaluating Derivatives* (2nd ed., 2008), chapter 13, tables 13.1 and
 13.2; Neidinger, *Efficient recurrence relations for univariate and multivariate Taylor series
@@ -55,16 +56,14 @@ def scaled(block: Block, numerator: int, denominator: int = 1) -> Block:
 
 def times(block: Block, factor: Any) -> Block:
     """``block * factor``, without a pass where the factor is the number 0, 1 or -1."""
-    if block is None or isinstance(factor, (int, float)) and factor == 0:
+    if block is None or (isinstance(factor, (int, float)) and factor == 0):
         return None
     if isinstance(factor, (int, float)) and abs(factor) == 1:
         return block if factor == 1 else -block
     return block * factor
 
 
-def product(
-    s: Structure, i: int, a: Block, j: int, b: Block, f: Bilinear = operator.mul
-) -> Block:
+def product(s: Structure, i: int, a: Block, j: int, b: Block, f: Bilinear = operator.mul) -> Block:
     """The product, of degree ``i + j``, of a degree-``i`` block and a degree-``j`` block."""
     if a is None or b is None:
         return None
@@ -111,8 +110,8 @@ def divide(s: Structure, y0: Block, x: Series, d: Series) -> list[Block]:
 def integrate(s: Structure, y0: Block, *factors: tuple[Series, Series]) -> list[Block]:
     """``y' = sum of g x'`` over pairs ``(x, g)``: ``y_k = (1/k) sum_j j x_j g_{k-j}``.
 
-    ``g`` needs one degree less than ``x``. This one line is every function whose derivative is known
-    as a function of its arguments: log, atan, erf, and with two pairs atan2 and hypot.
+    ``g`` needs one degree less than ``x``. This one line is every function whose derivative is
+    known as a function of its arguments: log, atan, erf, and with two pairs atan2 and hypot.
     """
     return [y0] + [integrate_term(s, k, *factors) for k in range(1, len(factors[0][0]))]
 
@@ -137,8 +136,8 @@ def ode(
 ) -> list[Block]:
     """``y' = (a + b y + c y**2) x'``: exp, tanh, sigmoid, tan, reciprocal are three numbers each.
 
-    ``slope0`` is the value of ``a + b y + c y**2`` at ``y0`` where a better formula than this one is
-    known (in the tails of sigmoid it cancels).
+    ``slope0`` is the value of ``a + b y + c y**2`` at ``y0`` where a better formula than this one
+    is known (in the tails of sigmoid it cancels).
     """
     y: list[Block] = [y0]
     if slope0 is None:

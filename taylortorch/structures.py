@@ -4,15 +4,15 @@
 |---|---|---|
 | ``Line`` | the value's shape | ``a * b`` |
 | ``Bundle`` of R directions | ``(R, *shape)`` | ``a * b``, direction by direction |
-| ``Collapsed`` (a linear operator) | below K a bundle; block K the value's shape | at ``i + j = K``: ``(w * a * b).sum(0)`` |
+| ``Collapsed`` at order K | below K a bundle; K: the value's shape | at K ``(w * a * b).sum(0)`` |
 | ``Multivariate`` | ``(n_k, *shape)``, one row per multi-index | rows whose multi-indices add up |
 
 Block 0 is the value, and has its shape in all of them. A block may have size 1 on axes of the value
 along which it is constant (directions shared by a whole batch); its leading axis is always full.
 
-A product is given as a function ``f`` of whole blocks, so one structure serves ``*``, ``matmul`` and
-every other multilinear function: ``f`` is told nothing but the blocks, and maps leading axis to
-leading axis.
+A product is given as a function ``f`` of whole blocks, so one structure serves ``*``, ``matmul``
+and every other multilinear function: ``f`` is told nothing but the blocks, and maps leading axis
+to leading axis.
 """
 
 from __future__ import annotations
@@ -231,7 +231,7 @@ class Multivariate(Structure):
         return tuple(result)
 
     def shifted(self, coordinate: int) -> Multivariate:
-        """The structure of the derivative along a coordinate: all ``a`` with ``a + e`` in the set."""
+        """The structure of the derivative along a coordinate: all ``a`` with ``a + e`` in it."""
         lowered = tuple(
             tuple(_move(index, coordinate, -1) for index in degree if index[coordinate])
             for degree in self.indices[1:]
@@ -243,7 +243,7 @@ class Multivariate(Structure):
 
         Laid out as ``shifted(coordinate)`` says; the first one is the derivative's value.
         """
-        result = []
+        result: list[Any] = []
         for k in range(1, len(self.shifted(coordinate).indices) + 1):
             block, degree = blocks[k], self.indices[k]
             rows = [n for n, index in enumerate(degree) if index[coordinate]]
@@ -286,7 +286,7 @@ def _of_degree(coordinates: int, degree: int) -> tuple[MultiIndex, ...]:
     )
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def pairings(
     indices: IndexSet, degrees: tuple[int, ...]
 ) -> tuple[tuple[tuple[int, ...], ...], ...]:

@@ -8,8 +8,9 @@ mode is made of, and its ``__torch_dispatch__`` turns every read that C++ attemp
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ LINE = Line()
 
 _compiling = torch.compiler.is_compiling
 _make_wrapper = torch.Tensor._make_wrapper_subclass  # type: ignore[attr-defined]
-_graph_node = torch.Tensor.grad_fn.__get__  # type: ignore[attr-defined]
+_graph_node: Any = torch.Tensor.grad_fn.__get__  # type: ignore[union-attr]
 _without_torch_function = torch._C.DisableTorchFunctionSubclass
 
 
@@ -172,9 +173,7 @@ class TaylorTensor(torch.Tensor):
         multi-index ``a``. Shapes as ``coeffs``."""
         structure = self._structure
         if not isinstance(structure, Multivariate):
-            return tuple(
-                c * math.factorial(k) if k > 1 else c for k, c in enumerate(self.coeffs)
-            )
+            return tuple(c * math.factorial(k) if k > 1 else c for k, c in enumerate(self.coeffs))
         result = []
         for k, c in enumerate(self.coeffs):
             scales = [math.prod(map(math.factorial, index)) for index in structure.indices[k]]
@@ -221,7 +220,7 @@ class _Guarded(TaylorTensor):
     """A TaylorTensor without storage: what cannot be followed raises instead of reading it."""
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         raise UnsupportedFunction(
@@ -229,6 +228,36 @@ class _Guarded(TaylorTensor):
             f"coefficients: {_LIKELY.get(func.name().split('.')[0], _LIKELY_DEFAULT)}. "
             "Use x.value (or x.detach()) where no derivative is needed."
         )
+
+
+def give_members(rules: Mapping[Any, Any]) -> None:
+    """Write the members of ``torch.Tensor`` that have a rule into the guarded class, in Python.
+
+    Dynamo takes a tensor whose class has a ``__torch_dispatch__`` for any Python object: passed
+    into a compiled function, it has the methods and operators that Dynamo can read.
+    """
+    for base in (torch.Tensor, torch._C.TensorBase):
+        for name, member in vars(base).items():
+            if name in vars(_Guarded) or name in vars(TaylorTensor):
+                continue
+            if isinstance(member, Hashable) and member in rules:
+                setattr(_Guarded, name, _method(member))
+            elif inspect.isdatadescriptor(member) and member.__get__ in rules:
+                setattr(_Guarded, name, _property(member))
+
+
+def _method(member: Any) -> Any:
+    def method(*args: Any, **kwargs: Any) -> Any:
+        return TaylorTensor.__torch_function__(member, (), args, kwargs)
+
+    return method
+
+
+def _property(member: Any) -> property:
+    return property(
+        lambda x: TaylorTensor.__torch_function__(member.__get__, (), (x,)),
+        lambda x, value: TaylorTensor.__torch_function__(member.__set__, (), (x, value)),
+    )
 
 
 _Guarded.__name__ = _Guarded.__qualname__ = "TaylorTensor"
@@ -339,8 +368,7 @@ def check_order(order: Any) -> None:
 def _check_direction(seed: Any, value: torch.Tensor, shape: Sequence[int], name: str) -> None:
     check_value(seed, f"TaylorTensor: {name}")
     fits = seed.ndim <= len(shape) and all(
-        a == b or a == 1
-        for a, b in zip(reversed(seed.shape), reversed(tuple(shape)), strict=False)
+        a == b or a == 1 for a, b in zip(reversed(seed.shape), reversed(tuple(shape)), strict=False)
     )
     if not fits:
         raise ValueError(

@@ -226,9 +226,7 @@ def _coordinate(x: Any) -> tuple[TaylorTensor, int | torch.Tensor]:
         view, whole = view._blocks[0], whole._blocks[0]
     # the root is contiguous with its coordinates last: an element's place in memory, modulo their
     # number, is its coordinate
-    strides = [
-        stride for size, stride in zip(view.shape, view.stride(), strict=True) if size > 1
-    ]
+    strides = [stride for size, stride in zip(view.shape, view.stride(), strict=True) if size > 1]
     if any(stride % count for stride in strides):
         raise ValueError(
             f"taylortorch.d: differentiate with respect to one coordinate at a time: this variable "

@@ -14,6 +14,8 @@ Read in this order; every file is mostly data.
 * ``refused``: functions that would lose derivatives, with the reason
 """
 
+from ..registry import RULES
+from ..tensor import give_members
 from . import (
     arithmetic,
     composites,
@@ -26,6 +28,8 @@ from . import (
     shapes,
     values,
 )
+
+give_members(RULES)
 
 __all__ = [
     "arithmetic",

@@ -12,7 +12,7 @@ from .. import series
 from ..kinds import aligned, bind, composite, constant, in_place, is_constant, series_among
 from ..registry import add_rule, call, t
 from ..structures import Structure
-from ..tensor import TaylorTensor, blocks_at, join, wrap
+from ..tensor import TaylorTensor, blocks_at, join, run, wrap
 
 PAIR = ("input", "other")
 
@@ -23,7 +23,13 @@ def operands_of(
     """The blocks of each operand in their common frame, the other arguments, level, structure."""
     operands, others, kwargs = bind(func, names, args, kwargs)
     level, structure, order = join(func, series_among(func, operands))
-    return [blocks_at(x, level, structure, order) for x in operands], others, kwargs, level, structure
+    return (
+        [blocks_at(x, level, structure, order) for x in operands],
+        others,
+        kwargs,
+        level,
+        structure,
+    )
 
 
 def finished(blocks: Sequence[Any], structure: Structure, level: int) -> TaylorTensor:
@@ -65,9 +71,7 @@ def multiply(func: Callable, args: tuple, kwargs: dict) -> Any:
     return finished([y0, *higher], structure, level)
 
 
-def _divide(
-    y0: torch.Tensor, x: Sequence, d: Sequence, structure: Structure, level: int
-) -> Any:
+def _divide(y0: torch.Tensor, x: Sequence, d: Sequence, structure: Structure, level: int) -> Any:
     x, d = aligned(x, y0.ndim, structure), aligned(d, y0.ndim, structure)
     return finished(series.divide(structure, y0, x, d), structure, level)
 
@@ -80,7 +84,7 @@ def divide(func: Callable, args: tuple, kwargs: dict) -> Any:
 
 
 def reversed_divide(func: Callable, args: tuple, kwargs: dict) -> Any:
-    (d, x), others, kwargs, level, structure = operands_of(func, PAIR, args, kwargs)
+    (d, x), _, _, level, structure = operands_of(func, PAIR, args, kwargs)
     # as torch's own body of __rtruediv__
     return _divide(torch.reciprocal(d[0]) * x[0], x, d, structure, level)
 
@@ -156,7 +160,7 @@ def _power_of_number(y0: Any, x: Sequence, p: Any, structure: Structure) -> list
 
 
 def _power_of_tensor(y0: Any, x: Sequence, p: torch.Tensor, structure: Structure) -> list:
-    """Binomial coefficients that vanish (an integer exponent below the order) give an exact zero."""
+    """Binomial coefficients that vanish (an integer exponent below the order) give exact 0."""
     order = len(x) - 1
     falling: Any = 1.0
     f = [y0]
@@ -172,7 +176,7 @@ def _exponential(y0: Any, base: Any, p: Sequence, structure: Structure) -> list:
     """``base**p`` with a constant base; as in torch, the slope at base 0 is 0 for ``p >= 0``."""
     if isinstance(base, torch.Tensor):
         dead = (base == 0) & (p[0] >= 0) if not base.is_complex() else base == 0
-        log = torch.where(dead, torch.zeros_like(base), torch.log(torch.where(dead, 1, base)))
+        log: Any = torch.where(dead, torch.zeros_like(base), torch.log(torch.where(dead, 1, base)))
         exponents = [None] + [
             None if b is None else b * log for b in aligned(p, y0.ndim, structure)[1:]
         ]
@@ -188,12 +192,15 @@ def _general_power(y0: Any, x: Sequence, p: Sequence, structure: Structure, leve
     safe = [torch.where(zero, torch.ones_like(x[0]), x[0]), *x[1:]]
     base = wrap(aligned(safe, y0.ndim, structure), structure, level)
     exponent = wrap(aligned(p, y0.ndim, structure), structure, level)
-    y = series.ode(structure, y0, torch.mul(torch.log(base), exponent)._blocks, 0, 1, 0)
+    exponents = run(lambda: torch.log(base) * exponent)._blocks
+    y = series.ode(structure, y0, exponents, 0, 1, 0)
     at_zero = _power_of_tensor(y0, x, p[0], structure)
     return [y0] + [
         None
         if a is None and b is None
-        else torch.where(zero, y0.new_zeros(()) if b is None else b, y0.new_zeros(()) if a is None else a)
+        else torch.where(
+            zero, y0.new_zeros(()) if b is None else b, y0.new_zeros(()) if a is None else a
+        )
         for a, b in zip(y[1:], at_zero[1:], strict=True)
     ]
 
@@ -215,7 +222,6 @@ _rsub = _linear_combination(-1, 1, alpha_on=0)
 
 def _reversed_subtract(func: Callable, args: tuple, kwargs: dict) -> Any:
     return _rsub(torch.rsub, args, kwargs)
-
 
 
 TABLE: dict[str, tuple[Callable, str, list]] = {
@@ -250,10 +256,14 @@ TABLE: dict[str, tuple[Callable, str, list]] = {
 for names, (evaluate, says, samples) in TABLE.items():
     add_rule(names, "by hand", says, evaluate, samples, in_place=in_place(evaluate))
 
-add_rule(
-    "float_power",
-    "composite",
-    "pow in double precision",
-    composite(_float_power),
-    [call(t(2, 3), 2.5), call(t(2, 3), 2)],
-)
+
+def _ldexp(input: Any, other: Any) -> Any:
+    return input * torch.pow(2.0, other)
+
+
+for names, body, says, samples in (
+    ("float_power", _float_power, "pow in float64", [call(t(2, 3), 2.5), call(t(2, 3), 2)]),
+    ("ldexp", _ldexp, "input * 2**other", [call(t(2, 3), t(3))]),
+):
+    rule = composite(body)
+    add_rule(names, "composite", says, rule, samples, in_place=in_place(rule))

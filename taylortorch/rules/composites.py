@@ -92,7 +92,9 @@ def _rms_norm(
 
 def _dropout(input: Any, p: float = 0.5, train: bool = True) -> Any:
     """One mask, drawn for the value, for every coefficient."""
-    return input * torch.dropout(torch.ones(input.shape, dtype=input.dtype, device=input.device), p, train)
+    return input * torch.dropout(
+        torch.ones(input.shape, dtype=input.dtype, device=input.device), p, train
+    )
 
 
 def _feature_dropout(input: Any, p: float = 0.5, train: bool = True) -> Any:

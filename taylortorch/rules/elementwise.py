@@ -114,9 +114,11 @@ SLOPE: dict[str, Any] = {
         lambda a, b: torch.sigmoid(LN2 * (b - a)),
     ),
     "xlogy special.xlogy": (
-        lambda x, y: torch.where((x == 0) & (y <= 0), 0.0, torch.log(torch.where(y > 0, y, 1.0)))
-        if isinstance(y, torch.Tensor)
-        else math.log(y),
+        lambda x, y: (
+            torch.where((x == 0) & (y <= 0), 0.0, torch.log(torch.where(y > 0, y, 1.0)))
+            if isinstance(y, torch.Tensor)
+            else math.log(y)
+        ),
         lambda x, y: x / y,
     ),
     "special.xlog1py": (
@@ -143,8 +145,26 @@ SAMPLES: dict[str, list[Sample]] = {
     "celu": [call(t(2, 3, low=-1, high=1)), call(t(2, 3, low=-1, high=1), 0.7)],
     "logit": [call(t(2, 3)), call(t(2, 3), eps=0.3)],
 }
-SIGNED = """tanh sigmoid exp expm1 tan erf erfc atan asinh asin acos atanh erfinv
-logsigmoid silu mish selu special.ndtr""".split()
+SIGNED = [
+    "tanh",
+    "sigmoid",
+    "exp",
+    "expm1",
+    "tan",
+    "erf",
+    "erfc",
+    "atan",
+    "asinh",
+    "asin",
+    "acos",
+    "atanh",
+    "erfinv",
+    "logsigmoid",
+    "silu",
+    "mish",
+    "selu",
+    "special.ndtr",
+]
 PAIRS = [call(t(2, 3), t(2, 3)), call(t(3), t(4, 2, 3)), call(t(2, 1), t(3))]
 
 
@@ -272,6 +292,15 @@ def _sinc(input: Any) -> Any:
     away = torch.where(near, 1.0, x)
     return torch.where(near, around_zero, torch.sin(away) / away)
 
+
+def _angle(input: Any) -> Any:
+    """0 or pi for real numbers, whose slope is zero."""
+    if input.is_complex():
+        return torch.atan2(input.imag, input.real)
+    return torch.where(input < 0, math.pi, 0.0) + torch.zeros_like(input)
+
+
+add_rule("angle", "composite", "atan2(imag, real)", composite(_angle), [call(t(2, 3))])
 
 sinc = composite(_sinc)
 add_rule(

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from ..kinds import by_vmap, composite, in_place, multilinear
+from ..kinds import composite, in_place, multilinear
+from ..lifts import by_vmap
 from ..registry import add_rule, call, t
 
 # --- matrix products ------------------------------------------------------------------------------
@@ -129,7 +130,7 @@ for names, (form, lift, shared, samples) in FORMS.items():
     )
 
 
-# --- built from them --------------------------------------------------------------------------------
+# --- built from them ------------------------------------------------------------------------------
 
 
 def _added(input: Any, product: Any, beta: float, alpha: float) -> Any:
@@ -238,7 +239,7 @@ def _chain_matmul(*matrices: Any) -> Any:
 def _matrix_power(input: Any, n: int) -> Any:
     if n < 0:
         raise NotImplementedError(
-            "torch.linalg.matrix_power(n < 0) of a TaylorTensor needs the inverse: not supported yet"
+            "torch.linalg.matrix_power(n < 0) of a TaylorTensor needs the inverse: not yet"
         )
     result = None
     while n:

@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
+from ..kinds import attribute
 from ..registry import RULES, UnsupportedFunction, add_rule, call, name_of, t
 from ..structures import Structure
 from ..tensor import TaylorTensor, full, settle, wrap
-from ..kinds import attribute
 
 
 def _on_value(what: str) -> Callable:
@@ -80,7 +80,7 @@ def _is_leaf(func: Callable, args: tuple, kwargs: dict) -> bool:
     return all(block is None or block.is_leaf for block in args[0]._blocks)
 
 
-for getter, evaluate in (
+GETTERS: tuple[tuple[Any, Callable], ...] = (
     (torch.Tensor.requires_grad, _requires_grad),
     (torch.Tensor.grad_fn, _grad_fn),
     (torch.Tensor.is_leaf, _is_leaf),
@@ -89,8 +89,9 @@ for getter, evaluate in (
     (torch.Tensor._base, lambda func, args, kwargs: args[0]._view and args[0]._view[0]),
     (torch.Tensor._version, lambda func, args, kwargs: args[0]._writes),
     (torch.Tensor._backward_hooks, lambda func, args, kwargs: None),
-):
-    RULES[getter.__get__] = evaluate  # type: ignore[attr-defined]
+)
+for getter, evaluate in GETTERS:
+    RULES[getter.__get__] = evaluate
 RULES[torch.Tensor.requires_grad_] = _require_grad
 RULES[torch.Tensor._is_view] = lambda func, args, kwargs: args[0]._view is not None
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from ..kinds import by_axes, by_vmap, composite, in_place, multilinear
+from ..kinds import composite, in_place, multilinear
+from ..lifts import by_axes, by_vmap
 from ..registry import add_rule, call, t
 
 X = t(2, 3, 4, low=-1, high=1)
@@ -139,7 +140,9 @@ def _vector_norm(
     return _root(torch.sum(_root(torch.abs(x), ord), axes, keepdim=keepdim), 1.0 / ord)
 
 
-def _norm(input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
+def _norm(
+    input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, dtype: Any = None
+) -> Any:
     if p is None or p == "fro":
         p = 2
     if isinstance(p, str):
@@ -242,4 +245,3 @@ for names, (body, samples) in TABLE.items():
         samples,
         in_place=in_place(evaluate) if names == "cumprod" else None,
     )
-

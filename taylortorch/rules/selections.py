@@ -1,8 +1,8 @@
 """Functions that are linear on each piece: ``c_0`` picks the piece.
 
 At kinks and ties they do what torch's autograd does: the slope of relu and abs at 0 is 0, a maximum
-of equal operands gives half to each, ``amax`` and ``max()`` share equally among the largest entries,
-``max(dim)`` and ``sort`` follow the index they return.
+of equal operands gives half to each, ``amax`` and ``max()`` share equally among the largest
+entries, ``max(dim)`` and ``sort`` follow the index they return.
 """
 
 from __future__ import annotations
@@ -55,7 +55,10 @@ ONE: dict[str, tuple[Callable, list]] = {
         lambda x, negative_slope=0.01: torch.where(x > 0, 1.0, negative_slope),
         [call(SIGNED), call(SIGNED, 0.2)],
     ),
-    "threshold nn.functional.threshold": (lambda x, threshold, value: x > threshold, [call(SIGNED, 0.3, 0.1)]),
+    "threshold nn.functional.threshold": (
+        lambda x, threshold, value: x > threshold,
+        [call(SIGNED, 0.3, 0.1)],
+    ),
     "hardtanh nn.functional.hardtanh": (
         lambda x, min_val=-1.0, max_val=1.0: (x > min_val) & (x < max_val),
         [call(SIGNED), call(SIGNED, -0.5, 0.7)],
@@ -73,7 +76,11 @@ ONE: dict[str, tuple[Callable, list]] = {
         [call(SIGNED), call(SIGNED, 0.8)],
     ),
     "abs __abs__ absolute": (lambda x: torch.sgn(x), [call(SIGNED)]),
-    "clamp clip": (_clamp_slope, [call(SIGNED, -0.5, 0.7), call(SIGNED, min=0.1), call(SIGNED, t(4), SIGNED)]),
+    "sgn": (lambda x: 0, [call(SIGNED)]),
+    "clamp clip": (
+        _clamp_slope,
+        [call(SIGNED, -0.5, 0.7), call(SIGNED, min=0.1), call(SIGNED, t(4), SIGNED)],
+    ),
     "clamp_min": (lambda x, min: x >= min, [call(SIGNED, 0.1)]),
     "clamp_max": (lambda x, max: x <= max, [call(SIGNED, 0.1)]),
     "nan_to_num": (
@@ -123,6 +130,16 @@ def _clamped(rule: Callable) -> Callable:
     return evaluate
 
 
+def _direction(rule: Callable) -> Callable:
+    """The sign of a complex series turns with it."""
+
+    def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
+        x = args[0] if args else kwargs["input"]
+        return run(lambda z: z / torch.abs(z), x) if x.is_complex() else rule(func, args, kwargs)
+
+    return evaluate
+
+
 def _absolute(rule: Callable) -> Callable:
     """|z| of a complex series is the hypotenuse of its parts: not a piecewise linear function."""
 
@@ -141,6 +158,8 @@ for names, (slopes, samples) in ONE.items():
         rule = _absolute(rule)
     if names == "clamp clip":
         rule = _clamped(rule)
+    if names == "sgn":
+        rule = _direction(rule)
     rule = with_inplace_argument(rule)
     add_rule(names, "piecewise", "slope by the piece", rule, samples, in_place=in_place(rule))
 
@@ -194,7 +213,9 @@ for names, body, samples in (
 ):
     rule = with_inplace_argument(composite(body))
     add_rule(names, "composite", "torch code", rule, samples, in_place=in_place(rule))
-add_rule("__rmod__", "composite", "torch code", composite(_reversed_remainder), [call(t(2, 3), 2.0)])
+add_rule(
+    "__rmod__", "composite", "torch code", composite(_reversed_remainder), [call(t(2, 3), 2.0)]
+)
 
 
 # --- reductions that pick -------------------------------------------------------------------------
@@ -204,7 +225,7 @@ def _evenly(func: Callable, args: tuple, kwargs: dict) -> Any:
     """``amax``, ``amin``, ``max()``: equal extreme entries share the slope equally."""
     (x,), others, kwargs = bind(func, ("input",), args, kwargs)
     series_among(func, (x,))
-    level, structure, order = join(func, (x,))
+    level, structure, _ = join(func, (x,))
     value = x._blocks[0]
     y0 = func(value, *others, **kwargs)
     axes = others[0] if others else kwargs.get("dim", ())
@@ -222,7 +243,9 @@ def _evenly(func: Callable, args: tuple, kwargs: dict) -> Any:
     higher = [
         None
         if block is None
-        else (block * share).sum(axes, keepdim=keepdim) if axes else block * share
+        else (block * share).sum(axes, keepdim=keepdim)
+        if axes
+        else block * share
         for block in x._blocks[1:]
     ]
     return wrap([y0, *higher], structure, level)
@@ -313,4 +336,3 @@ for names, (evaluate, says, samples) in PICKS.items():
     add_rule(names, "selection", says, evaluate, samples)
 add_rule("aminmax", "composite", "amin, amax", composite(_aminmax), [call(SIGNED, dim=1)])
 add_rule("msort", "composite", "sort along axis 0", composite(_msort), [call(SIGNED)])
-

@@ -1,4 +1,4 @@
-"""Functions that only move entries: linear in them, so every block goes through the function itself.
+"""Functions that only move entries: linear, so every block goes through the function itself.
 
 Views stay views: a write through one shows in its base and in every other view of it.
 """
@@ -10,21 +10,8 @@ from typing import Any
 
 import torch
 
-from ..kinds import (
-    Lift,
-    as_is,
-    bind,
-    broadcast,
-    by_axes,
-    by_broadcasting,
-    by_vmap,
-    composite,
-    from_the_end,
-    in_place,
-    multilinear,
-    reshape,
-    series_among,
-)
+from ..kinds import bind, broadcast, composite, in_place, multilinear, reshape, series_among
+from ..lifts import Lift, as_is, by_axes, by_broadcasting, by_vmap, from_the_end
 from ..registry import RULES, UnsupportedFunction, add_rule, call, name_of, t
 from ..tensor import (
     TaylorTensor,
@@ -55,9 +42,11 @@ RESHAPES: dict[str, tuple[bool | str, list]] = {
     "unsqueeze": (True, [call(X, 1), call(X, -1), call(t(), 0)]),
     "contiguous": ("maybe", [call(X)]),
 }
+
+
 def _view(func: Callable, args: tuple, kwargs: dict) -> Any:
     """``x.view(dtype)`` reads the bits of the value: no derivative survives that."""
-    if len(args) > 1 and isinstance(args[1], torch.dtype) or "dtype" in kwargs:
+    if (len(args) > 1 and isinstance(args[1], torch.dtype)) or "dtype" in kwargs:
         raise UnsupportedFunction("torch.Tensor.view(dtype) reads bits: use x.to(dtype)")
     return reshape(True)(func, args, kwargs)
 
@@ -434,7 +423,9 @@ def _setitem(func: Callable, args: tuple, kwargs: dict) -> None:
             blocks.append(None)
             continue
         shape = (structure.size(k), *y0.shape) if structure.leads(k) else tuple(y0.shape)
-        block = y0.new_zeros(shape) if into[k] is None else into[k].expand(shape).contiguous().clone()
+        block = (
+            y0.new_zeros(shape) if into[k] is None else into[k].expand(shape).contiguous().clone()
+        )
         part = 0.0 if what[k] is None else what[k]
         led = _led(index) if structure.leads(k) else index
         if led is None:
@@ -470,7 +461,8 @@ def _constant(plain: torch.Tensor, like: TaylorTensor) -> TaylorTensor:
 
 
 def _fill(func: Callable, args: tuple, kwargs: dict) -> Any:
-    target, number = args[0], (args[1] if len(args) > 1 else kwargs.get("value"))
+    target: TaylorTensor = args[0]
+    number: Any = args[1] if len(args) > 1 else kwargs.get("value")
     if isinstance(number, TaylorTensor):
         return store(func, target, run(torch.broadcast_to, number, tuple(target.shape)).clone())
     return store(func, target, _constant(torch.full_like(target.value, number), target))
@@ -506,9 +498,7 @@ def _cat(func: Callable, args: tuple, kwargs: dict) -> Any:
         skip = len(lead)
         sizes = list(y0.shape)
         for other in range(y0.ndim):
-            if other != axis and all(
-                b[k] is None or b[k].shape[other + skip] == 1 for b in inputs
-            ):
+            if other != axis and all(b[k] is None or b[k].shape[other + skip] == 1 for b in inputs):
                 sizes[other] = 1
         parts = []
         for b in inputs:
@@ -571,9 +561,7 @@ def _dstack(tensors: Sequence[Any]) -> Any:
 
 
 def _column_stack(tensors: Sequence[Any]) -> Any:
-    return torch.cat(
-        [x if x.ndim > 1 else torch.reshape(x, (x.numel(), 1)) for x in tensors], 1
-    )
+    return torch.cat([x if x.ndim > 1 else torch.reshape(x, (x.numel(), 1)) for x in tensors], 1)
 
 
 def _meshgrid(*tensors: Any, indexing: str | None = None) -> Any:
@@ -583,9 +571,7 @@ def _meshgrid(*tensors: Any, indexing: str | None = None) -> Any:
         return second, first, *rest
     sizes = tuple(x.shape[0] for x in parts)
     return tuple(
-        torch.broadcast_to(
-            torch.reshape(x, (1,) * n + (-1,) + (1,) * (len(parts) - n - 1)), sizes
-        )
+        torch.broadcast_to(torch.reshape(x, (1,) * n + (-1,) + (1,) * (len(parts) - n - 1)), sizes)
         for n, x in enumerate(parts)
     )
 
@@ -629,7 +615,7 @@ add_rule(
     [call([t(2, 3), t(1, 3)]), call([t(2, 3), t(2, 1), t(2, 2)], 1)],
 )
 TWO = [t(2, 3), t(2, 3)]
-for names, body, samples in (
+JOINS: tuple[tuple[str, Callable, list], ...] = (
     ("stack", _stack, [call(TWO), call(TWO, -1)]),
     ("hstack", _hstack, [call(TWO), call([t(2), t(3)])]),
     ("vstack row_stack", _vstack, [call(TWO), call([t(3), t(3)])]),
@@ -643,8 +629,9 @@ for names, body, samples in (
     ("block_diag", _block_diag, [call(t(2, 3), t(1, 2))]),
     ("cartesian_prod", _cartesian_prod, [call(t(2), t(3))]),
     ("diff", _diff, [call(X), call(X, 2, 1)]),
-):
-    add_rule(names, "composite", "torch code", composite(body), samples)
+)
+for names, joining, samples in JOINS:
+    add_rule(names, "composite", "torch code", composite(joining), samples)
 
 # --- padding --------------------------------------------------------------------------------------
 

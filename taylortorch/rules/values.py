@@ -6,10 +6,14 @@ tensors. Piecewise constant functions (floor, sign ...) have a series whose deri
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 
 from ..kinds import attribute, constant, constant_of_first, in_place, value, value_of_first
 from ..registry import add_rule, call, t
+from ..tensor import flatten, join, store, wrap
 
 ATTRIBUTES = """
 .shape .dtype .device .ndim .layout .itemsize .nbytes .name .names .is_cpu .is_cuda .is_ipu .is_maia
@@ -70,8 +74,29 @@ VALUES = {
     "bool": call(t(2, 3)),
     "__contains__": call(t(2, 3), 0.5),
 }
+
+
+TRUTHS = {"eq", "ne", "lt", "le", "gt", "ge"}
+TRUTHS |= {f"logical_{name}" for name in ("and", "or", "xor", "not")}
+
+
+def _truth(func: Callable, args: tuple, kwargs: dict) -> Any:
+    """A comparison written into a tensor: a constant series of zeros and ones."""
+    level, structure, order = join(func, flatten((args, kwargs), []))
+    result = value(func, args, kwargs).to(args[0].dtype)
+    return wrap((result,) + (None,) * order, structure, level)
+
+
 for names, sample in VALUES.items():
-    add_rule(names, "value", "of c_0", value, [sample])
+    truth = names.split()[0] in TRUTHS
+    add_rule(
+        names,
+        "value",
+        "of c_0",
+        value,
+        [sample],
+        in_place=in_place(_truth) if truth else None,
+    )
 
 LIKE = {
     "rand_like": call(t(2, 3)),
@@ -96,6 +121,18 @@ for names, sample in CONSTANTS.items():
     add_rule(
         names, "constant", "piecewise constant", constant, [sample], in_place=in_place(constant)
     )
+
+
+def _redrawn(func: Callable, args: tuple, kwargs: dict) -> Any:
+    """Random numbers written into a tensor: a constant series of them."""
+    x = args[0]
+    drawn = func(x.value.detach().clone(), *args[1:], **kwargs)
+    return store(func, x, wrap((drawn,) + (None,) * x.order, x._structure, x._level))
+
+
+RANDOM = "normal_ uniform_ bernoulli_ cauchy_ exponential_ geometric_ log_normal_ random_"
+for name in RANDOM.split():
+    add_rule(f"Tensor.{name}", "constant", "a constant series", _redrawn)
 
 # constant series rather than plain tensors, so that a model can write a series into them
 FILLED = {

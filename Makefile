@@ -1,0 +1,50 @@
+# Every target sets up what it needs: .venv is made once, and remade when what it installs changes.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: help demo test slow ops format clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo    the Stack Overflow question, answered: derivatives of every sample at once"
+	@echo "make test    lint, types and the whole test-suite"
+	@echo "make slow    the long sweeps, beside the suite"
+	@echo "make ops     regenerate docs/ops.md from the rules"
+	@echo "make format  format the code"
+	@echo "make clean   remove .venv and caches"
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo "==> making .venv and installing taylortorch with its tested versions (once)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,examples,dev]'
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	@echo "==> examples/stack_overflow.py"
+	@$(BIN)/python examples/stack_overflow.py
+
+test: $(STAMP)
+	@echo "==> ruff"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@echo "==> mypy"
+	@$(BIN)/mypy
+	@echo "==> pytest"
+	@$(BIN)/python -m pytest -n 2
+
+slow: $(STAMP)
+	@echo "==> pytest, the long sweeps"
+	@$(BIN)/python -m pytest -n 2 -m slow
+
+ops: $(STAMP)
+	@$(BIN)/python docs/make_ops.py
+
+format: $(STAMP)
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
