@@ -18,6 +18,8 @@ of every result is torch's own.
 
 from __future__ import annotations
 
+import inspect
+import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -537,7 +539,21 @@ def with_inplace_argument(evaluate: Evaluator) -> Evaluator:
         inplace = kwargs.get("inplace", False)
         if "inplace" in kwargs:
             kwargs = {name: a for name, a in kwargs.items() if name != "inplace"}
+        elif isinstance(func, types.FunctionType):
+            # eager torch passes it by name, Dynamo as the user did
+            position = _INPLACE_POSITION.get(func.__name__, len(args))
+            if len(args) > position:
+                inplace = args[position]
+                args = (*args[:position], *args[position + 1 :])
         result = evaluate(func, args, kwargs)
         return store(func, args[0] if args else kwargs["input"], result) if inplace else result
 
     return checked
+
+
+_INPLACE_POSITION = {
+    name: list(inspect.signature(function).parameters).index("inplace")
+    for name, function in vars(torch.nn.functional).items()
+    if isinstance(function, types.FunctionType)
+    and "inplace" in inspect.signature(function).parameters
+}

@@ -183,6 +183,14 @@ def rule_for(function: Any) -> Evaluator | None:
     return RULES.get(function)
 
 
+def declare_overridable() -> None:
+    """Add the functions that have a rule to torch's list of overridable ones."""
+    table = torch.overrides.get_overridable_functions()
+    known = {function for functions in table.values() for function in functions}
+    kinds = (types.FunctionType, types.BuiltinFunctionType)
+    table[torch] += [f for f in RULES if isinstance(f, kinds) and f not in known]
+
+
 def refuse(names: str, reason: str) -> None:
     """Refuse every callable that ``names`` stands for, with a reason that says what to do instead.
 

@@ -145,7 +145,8 @@ class Collapsed(Structure):
     def meet(self, other: Structure, order: int) -> Structure | None:
         if order < self.order and type(other) is Bundle:
             return other.meet(self, order)
-        if order < self.order and type(other) is Collapsed and other.count == self.count:
+        below_both = type(other) is Collapsed and order < min(self.order, other.order)
+        if below_both and other.count == self.count:
             return Bundle(self.count)
         return super().meet(other, order)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, MutableMapping, Sequence
 from typing import Any
 
 import torch
@@ -230,7 +230,7 @@ class _Guarded(TaylorTensor):
         )
 
 
-def give_members(rules: Mapping[Any, Any]) -> None:
+def give_members(rules: MutableMapping[Any, Any]) -> None:
     """Write the members of ``torch.Tensor`` that have a rule into the guarded class, in Python.
 
     Dynamo takes a tensor whose class has a ``__torch_dispatch__`` for any Python object: passed
@@ -241,7 +241,10 @@ def give_members(rules: Mapping[Any, Any]) -> None:
             if name in vars(_Guarded) or name in vars(TaylorTensor):
                 continue
             if isinstance(member, Hashable) and member in rules:
-                setattr(_Guarded, name, _method(member))
+                method = _method(member)
+                setattr(_Guarded, name, method)
+                # some C++ code looks the function up in the class of its argument
+                rules[method] = _calling(method)
             elif inspect.isdatadescriptor(member) and member.__get__ in rules:
                 setattr(_Guarded, name, _property(member))
 
@@ -251,6 +254,10 @@ def _method(member: Any) -> Any:
         return TaylorTensor.__torch_function__(member, (), args, kwargs)
 
     return method
+
+
+def _calling(method: Any) -> Any:
+    return lambda func, args, kwargs: method(*args, **kwargs)
 
 
 def _property(member: Any) -> property:
@@ -537,6 +544,7 @@ def store(function: Any, target: Any, result: TaylorTensor) -> Any:
     if not isinstance(target, TaylorTensor):
         return adopt(function, target, result)
     if target._view is not None:
+        _refuse_overlap(function, target)
         base, replay, _ = target._view
         store(function, base, run(_scatter, base, replay, result))
         settle(target)
@@ -545,6 +553,17 @@ def store(function: Any, target: Any, result: TaylorTensor) -> Any:
     target._level = result._level
     target._writes += 1
     return target
+
+
+def _refuse_overlap(function: Any, view: TaylorTensor) -> None:
+    value = view._blocks[0]
+    while isinstance(value, TaylorTensor):
+        value = value._blocks[0]
+    if any(size > 1 and not step for size, step in zip(value.shape, value.stride(), strict=True)):
+        raise RuntimeError(
+            f"{name_of(function)}: more than one element of the written-to tensor refers to a "
+            "single memory location. Please clone() the tensor before performing the operation."
+        )
 
 
 def _scatter(base: TaylorTensor, replay: Any, part: TaylorTensor) -> TaylorTensor:
@@ -595,29 +614,30 @@ def become(target: torch.Tensor, other: torch.Tensor) -> None:
 
 
 def _pytree_flatten(x: TaylorTensor) -> tuple[list[Any], Any]:
-    # a leading axis goes last, so that vmap over axis 0 maps over samples, never over directions
+    # every leaf has the value's shape: an axis that vmap maps over is one of samples, never the
+    # axis of directions
     settle(x)
-    leaves = []
+    leaves: list[Any] = []
     for k, block in enumerate(x._blocks):
         if block is not None:
-            leads = x._structure.leads(k)
-            leaves.append(full(x, k).movedim(0, -1) if leads else full(x, k))
+            leaves += run(full(x, k).unbind, 0) if x._structure.leads(k) else [full(x, k)]
     present = tuple(block is not None for block in x._blocks)
     return leaves, (present, x._structure, x._level)
 
 
 def _pytree_unflatten(leaves: Iterable[Any], context: Any) -> Any:
     present, structure, level = context
+    leaves = list(leaves)
+    if not all(isinstance(leaf, torch.Tensor) for leaf in leaves):
+        # leaves of another kind (in_dims, specs): a tree of them, not a series
+        return tuple(leaves)
     rest = iter(leaves)
     blocks: list[Any] = []
     for k, there in enumerate(present):
-        leaf = next(rest) if there else None
-        if isinstance(leaf, torch.Tensor) and structure.leads(k):
-            leaf = leaf.movedim(-1, 0)
-        blocks.append(leaf)
-    if not isinstance(blocks[0], torch.Tensor):
-        # leaves of another kind (in_dims, specs): a tree of them, not a series
-        return tuple(blocks)
+        if there and structure.leads(k):
+            blocks.append(run(torch.stack, [next(rest) for _ in range(structure.size(k))]))
+        else:
+            blocks.append(next(rest) if there else None)
     return wrap(blocks, structure, level)
 
 

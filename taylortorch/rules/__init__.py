@@ -6,7 +6,9 @@ Read in this order; every file is mostly data.
 * ``arithmetic``: + - * / ** and their operators, by hand
 * ``elementwise``: exp, tanh, log, erf ... (``ode`` and ``slope`` rows), sin and cos
 * ``selections``: relu, abs, clamp, max, sort ... (``c_0`` picks the piece)
-* ``shapes``: reshape, transpose, cat, indexing, where, gather ... (linear maps of the entries)
+* ``shapes``: reshape, transpose, gather, roll, pad ... (linear maps of the entries)
+* ``indexing``: where, scatter, indexing and assignment, by index or whole
+* ``joining``: cat, stack, meshgrid ...
 * ``reductions``: sum, mean, cumsum, prod, var, norm, logsumexp
 * ``products``: matmul, linear, einsum, conv ...
 * ``composites``: softmax, layer_norm, dropout, losses ... (torch code on TaylorTensors)
@@ -14,12 +16,14 @@ Read in this order; every file is mostly data.
 * ``refused``: functions that would lose derivatives, with the reason
 """
 
-from ..registry import RULES
+from ..registry import RULES, declare_overridable
 from ..tensor import give_members
 from . import (
     arithmetic,
     composites,
     elementwise,
+    indexing,
+    joining,
     products,
     protocol,
     reductions,
@@ -31,10 +35,16 @@ from . import (
 
 give_members(RULES)
 
+# torch's own list lacks functions that do dispatch (F.hardswish, torch.relu_), and Dynamo passes
+# over what is not on it
+declare_overridable()
+
 __all__ = [
     "arithmetic",
     "composites",
     "elementwise",
+    "indexing",
+    "joining",
     "products",
     "protocol",
     "reductions",

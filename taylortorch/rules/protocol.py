@@ -12,25 +12,25 @@ from typing import Any
 
 import torch
 
-from ..kinds import attribute
+from ..kinds import attribute, value
 from ..registry import RULES, UnsupportedFunction, add_rule, call, name_of, t
 from ..structures import Structure
-from ..tensor import TaylorTensor, full, settle, wrap
+from ..tensor import TaylorTensor, flatten, full, settle, wrap
 
 
 def _on_value(what: str) -> Callable:
-    """On the value of a series of order 0; above, an error."""
+    """On the values of series of order 0; above, an error."""
 
     def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
-        x = args[0]
-        settle(x)
-        if x.order > 0:
-            raise UnsupportedFunction(
-                f"{name_of(func)} of a TaylorTensor of order {x.order} would lose its "
-                f"coefficients: use x.value{what} for the value, x.coeffs[k] or x.derivatives[k] "
-                "for the others"
-            )
-        return func(x._blocks[0], *args[1:], **kwargs)
+        for x in flatten((args, kwargs), []):
+            settle(x)
+            if x.order > 0:
+                raise UnsupportedFunction(
+                    f"{name_of(func)} of a TaylorTensor of order {x.order} would lose its "
+                    f"coefficients: use x.value{what} for the value, x.coeffs[k] or "
+                    "x.derivatives[k] for the others"
+                )
+        return value(func, args, kwargs)
 
     return evaluate
 
@@ -46,9 +46,11 @@ LEAVING = {
     "__complex__": "",
     "__long__": "",
     "backward": ".backward()",
+    "autograd.grad": "",
+    "autograd.backward": "",
 }
 for name, what in LEAVING.items():
-    if hasattr(torch.Tensor, name):
+    if "." in name or hasattr(torch.Tensor, name):
         add_rule(name, "value", "of a series of order 0", _on_value(what), [])
 
 add_rule("__len__", "value", "of c_0", attribute, [call(t(2, 3))])
@@ -124,20 +126,25 @@ def _format(func: Callable, args: tuple, kwargs: dict) -> str:
 def _deepcopy(func: Callable, args: tuple, kwargs: dict) -> TaylorTensor:
     x, memo = args
     if id(x) not in memo:
-        settle(x)
-        memo[id(x)] = wrap(copy.deepcopy(x._blocks, memo), x._structure, x._level)
+        _, (blocks, *rest) = _reduce(func, args, kwargs)
+        memo[id(x)] = rebuild(copy.deepcopy(blocks, memo), *rest)
     return memo[id(x)]
 
 
-def rebuild(blocks: tuple, structure: Structure, level: int) -> TaylorTensor:
-    """The TaylorTensor that was pickled."""
-    return wrap(blocks, structure, level)
+def rebuild(
+    blocks: tuple, structure: Structure, level: int, variable: tuple[int, int] | None
+) -> TaylorTensor:
+    """The TaylorTensor that was copied or pickled."""
+    result = wrap(blocks, structure, level)
+    result._variable = variable
+    return result
 
 
 def _reduce(func: Callable, args: tuple, kwargs: dict) -> tuple:
     x = args[0]
     settle(x)
-    return rebuild, (x._blocks, x._structure, x._level)
+    variable = None if x._writes else x._variable
+    return rebuild, (x._blocks, x._structure, x._level, variable)
 
 
 RULES[torch.Tensor.__repr__] = _repr

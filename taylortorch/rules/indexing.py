@@ -1,0 +1,263 @@
+"""Choosing, scattering and writing entries: where, gather's opposites, indexing, assignment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from ..kinds import (
+    composite,
+    in_place,
+    multilinear,
+    series_among,
+)
+from ..lifts import Lift, by_broadcasting, by_vmap
+from ..registry import UnsupportedFunction, add_rule, call, name_of, t
+from ..tensor import TaylorTensor, blocks_at, flatten, join, run, store, wrap
+
+MASK = torch.tensor([[True, False, True], [False, False, True]])
+X = t(2, 3, 4, low=-1, high=1)
+
+# --- linear in two arguments ----------------------------------------------------------------------
+
+
+X4 = t(3, 4, low=-1, high=1)
+ROWS = torch.tensor([2, 0])
+PAIR: dict[str, tuple[str, Lift, Any, list]] = {
+    "torch.where": (
+        "condition, input, other : input + other",
+        by_broadcasting,
+        True,
+        [
+            call(MASK, t(2, 3), t(2, 3)),
+            call(MASK, t(3), 0.5),
+            call(torch.tensor([[True], [False]]), t(3), t(2, 1)),
+        ],
+    ),
+    "index_add": (
+        "input, dim, index, source : input + source",
+        by_vmap,
+        False,
+        [call(X4, 0, ROWS, t(2, 4)), call(X4, 0, ROWS, t(2, 4), alpha=2)],
+    ),
+    "index_copy": (
+        "input, dim, index, source : input + source",
+        by_vmap,
+        False,
+        [call(X4, 0, ROWS, t(2, 4))],
+    ),
+    "scatter_add": (
+        "input, dim, index, src : input + src",
+        by_vmap,
+        False,
+        [call(X4, 0, torch.tensor([[0, 1, 2, 2], [1, 1, 0, 0]]), t(2, 4))],
+    ),
+    "scatter": (
+        "input, dim, index, src : input + src",
+        by_vmap,
+        False,
+        [call(X4, 0, torch.tensor([[0, 1, 2, 2], [1, 0, 0, 0]]), t(2, 4))],
+    ),
+    "masked_scatter": (
+        "input, mask, source : input + source",
+        by_vmap,
+        False,
+        [call(t(2, 3), MASK, t(4))],
+    ),
+    "select_scatter": ("input, src : input + src", by_vmap, False, [call(X4, t(4), 0, 1)]),
+    "slice_scatter": (
+        "input, src : input + src",
+        by_vmap,
+        False,
+        [call(X4, t(2, 4), 0, 1, 3)],
+    ),
+    "diagonal_scatter": ("input, src : input + src", by_vmap, False, [call(X4, t(3))]),
+    "complex": ("real, imag : real + imag", by_broadcasting, True, [call(t(2, 3), t(2, 3))]),
+    "cross linalg.cross": (
+        "input, other : input*other",
+        by_vmap,
+        False,
+        [call(t(4, 3), t(4, 3), dim=1)],
+    ),
+}
+for names, (form, lift, shared, samples) in PAIR.items():
+    zero = 0.0 if names == "torch.where" else None
+    evaluate = multilinear(form, lift, shared=shared, zero=zero, dense=not shared)
+    if names == "complex":
+        evaluate = multilinear(form, lift)
+    add_rule(
+        names,
+        "multilinear",
+        form.split(":")[1].strip(),
+        evaluate,
+        samples,
+        in_place=in_place(evaluate),
+    )
+
+
+def _where_method(input: Any, condition: Any, other: Any) -> Any:
+    return torch.where(condition, input, other)
+
+
+def _masked_fill(input: Any, mask: Any, value: Any) -> Any:
+    return torch.where(mask, value, input)
+
+
+def _index_fill(input: Any, dim: int, index: Any, value: Any) -> Any:
+    mask = torch.zeros(input.shape[dim], dtype=torch.bool, device=input.device)
+    mask = mask.index_fill(0, index, True)
+    shape = [1] * input.ndim
+    shape[dim] = -1
+    return torch.where(mask.reshape(shape), value, input)
+
+
+def _index_put(input: Any, indices: Any, values: Any, accumulate: bool = False) -> Any:
+    result = torch.clone(input)
+    if accumulate:
+        places = torch.arange(input.numel(), device=input.device).reshape(input.shape)
+        where = places[tuple(indices)]
+        values = torch.broadcast_to(values, where.shape)
+        flat = torch.reshape(input, (-1,))
+        flat = torch.index_add(flat, 0, where.reshape(-1), torch.reshape(values, (-1,)))
+        return torch.reshape(flat, tuple(input.shape))
+    result[tuple(indices)] = values
+    return result
+
+
+for names, body, samples in (
+    ("Tensor.where", _where_method, [call(t(2, 3), MASK, t(2, 3))]),
+    ("masked_fill", _masked_fill, [call(t(2, 3), MASK, 0.5), call(t(2, 3), MASK, t())]),
+    ("index_fill", _index_fill, [call(X4, 1, ROWS, 0.5)]),
+    (
+        "index_put",
+        _index_put,
+        [
+            call(X4, (ROWS,), t(2, 4)),
+            call(X4, (ROWS, ROWS), t(2)),
+            call(X4, (torch.tensor([1, 1]),), t(2, 4), True),
+        ],
+    ),
+):
+    rule = composite(body)
+    add_rule(names, "composite", "torch code", rule, samples, in_place=in_place(rule))
+
+# --- indexing -------------------------------------------------------------------------------------
+
+
+def _led(index: Any) -> tuple | None:
+    """The same index under a leading axis; None where its result would move to the front."""
+    items = index if isinstance(index, tuple) else (index,)
+    arrays = [n for n, i in enumerate(items) if isinstance(i, (torch.Tensor, list))]
+    if arrays and arrays != list(range(arrays[0], arrays[-1] + 1)):
+        return None
+    return (slice(None), *items)
+
+
+def _getitem_lift(func: Callable, args: list, kwargs: dict, leads: set) -> Any:
+    block, index = args
+    led = _led(index)
+    if led is None:
+        return torch.stack([row[index] for row in block.unbind(0)])
+    return block[led]
+
+
+def _getitem(func: Callable, args: tuple, kwargs: dict) -> Any:
+    x, index = args
+    if not isinstance(x, TaylorTensor) or flatten(index, []):
+        raise UnsupportedFunction(
+            f"{name_of(func)}: a TaylorTensor is no index; use x.value.long() for one"
+        )
+    if isinstance(index, list):
+        index = tuple(index) if any(isinstance(i, slice) for i in index) else torch.tensor(index)
+    return _getitem_linear(func, (x, index), kwargs)
+
+
+_getitem_linear = multilinear("input : input", _getitem_lift, view="maybe")
+add_rule(
+    "__getitem__",
+    "linear",
+    "input",
+    _getitem,
+    [
+        call(X, 1),
+        call(X, (slice(None), slice(0, 2))),
+        call(X, (..., None, 1)),
+        call(X, (slice(None), torch.tensor([2, 0]))),
+        call(X, (torch.tensor([1, 0]), slice(None), torch.tensor([2, 0]))),
+        call(X, torch.tensor([[True, False, True], [False, True, True]])),
+    ],
+)
+
+
+def _setitem(func: Callable, args: tuple, kwargs: dict) -> None:
+    """``x[index] = v``: linear in both. A plain ``x`` becomes a TaylorTensor in place."""
+    x, index, v = args
+    if flatten(index, []):
+        raise UnsupportedFunction(
+            f"{name_of(func)}: a TaylorTensor is no index; use x.value.long() for one"
+        )
+    level, structure, order = join(func, series_among(func, (x, v)))
+    into, what = blocks_at(x, level, structure, order), blocks_at(v, level, structure, order)
+    y0 = into[0].clone()
+    y0[index] = what[0]
+    blocks: list[Any] = [y0]
+    for k in range(1, order + 1):
+        if into[k] is None and what[k] is None:
+            blocks.append(None)
+            continue
+        shape = (structure.size(k), *y0.shape) if structure.leads(k) else tuple(y0.shape)
+        block = (
+            y0.new_zeros(shape) if into[k] is None else into[k].expand(shape).contiguous().clone()
+        )
+        part = 0.0 if what[k] is None else what[k]
+        led = _led(index) if structure.leads(k) else index
+        if led is None:
+            rows = part.unbind(0) if isinstance(part, torch.Tensor) else [part] * shape[0]
+            for row, piece in zip(block.unbind(0), rows, strict=True):
+                row[index] = piece
+        else:
+            if structure.leads(k) and isinstance(part, torch.Tensor):
+                missing = y0[index].ndim - (part.ndim - 1)
+                if missing > 0:
+                    part = part.reshape(part.shape[:1] + (1,) * missing + part.shape[1:])
+            block[led] = part
+        blocks.append(block)
+    store(func, x, wrap(blocks, structure, level))
+
+
+def _copy(func: Callable, args: tuple, kwargs: dict) -> Any:
+    target, source = args[:2]
+    if isinstance(source, TaylorTensor):
+        result = run(torch.broadcast_to, source, tuple(target.shape))
+        if result is source:
+            result = wrap(source._blocks, source._structure, source._level)
+        return store(func, target, result)
+    plain = torch.empty_like(target.value).copy_(source)
+    return store(func, target, _constant(plain, target))
+
+
+def _constant(plain: torch.Tensor, like: TaylorTensor) -> TaylorTensor:
+    return wrap((plain,) + (None,) * like.order, like._structure, like._level)
+
+
+def _fill(func: Callable, args: tuple, kwargs: dict) -> Any:
+    target: TaylorTensor = args[0]
+    number: Any = args[1] if len(args) > 1 else kwargs.get("value")
+    if isinstance(number, TaylorTensor):
+        return store(func, target, run(torch.broadcast_to, number, tuple(target.shape)).clone())
+    return store(func, target, _constant(torch.full_like(target.value, number), target))
+
+
+def _zero(func: Callable, args: tuple, kwargs: dict) -> Any:
+    return store(func, args[0], _constant(torch.zeros_like(args[0].value), args[0]))
+
+
+for name, says, evaluate in (
+    ("__setitem__", "input + value", _setitem),
+    ("Tensor.copy_", "src", _copy),
+    ("Tensor.fill_", "value", _fill),
+    ("Tensor.zero_", "a constant series", _zero),
+):
+    add_rule(name, "linear", says, evaluate)
