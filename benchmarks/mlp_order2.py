@@ -7,13 +7,18 @@ columns. Ratios hold within a row only: all its contenders took turns in one run
 from __future__ import annotations
 
 import argparse
+import functools
 import platform
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
 import taylortorch as tt
 from benchmarks.interleaved import interleaved
+
+
+Way = Callable[[nn.Module, torch.Tensor], tuple[torch.Tensor, ...]]
 
 
 def mlp(width: int) -> nn.Sequential:
@@ -39,6 +44,12 @@ def loss(derivatives: tuple[torch.Tensor, ...]) -> torch.Tensor:
     return sum((d.square().mean() for d in derivatives), torch.zeros(()))
 
 
+def take(way: Way, model: nn.Module, x: torch.Tensor, training: bool) -> None:
+    result = way(model, x)
+    if training:
+        loss(result).backward()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--compile", action="store_true")
@@ -56,26 +67,16 @@ def main() -> None:
     for width in (32, 64, 256):
         for batch in (100, 1000, 10000):
             model, x = mlp(width), torch.randn(batch, 1)
-            ways = {"nested": nested, "Taylor": taylor}
+            ways: dict[str, Way] = {"nested": nested, "Taylor": taylor}
             if arguments.compile:
                 fast = torch.compile(lambda x, model=model: taylor(model, x), fullgraph=True)
                 ways["Taylor compiled"] = lambda model, x, fast=fast: fast(x)
             for step in ("forward", "training"):
-
-                def plain(model: nn.Module = model, x: torch.Tensor = x) -> None:
-                    u = model(x)
-                    if step == "training":
-                        loss((u,)).backward()
-
-                contenders = {"plain": plain}
-                for name, way in ways.items():
-
-                    def contender(way=way, model=model, x=x) -> None:
-                        result = way(model, x)
-                        if step == "training":
-                            loss(result).backward()
-
-                    contenders[name] = contender
+                steps = {"plain": lambda model, x: (model(x),), **ways}
+                contenders = {
+                    name: functools.partial(take, way, model, x, step == "training")
+                    for name, way in steps.items()
+                }
                 seconds = interleaved(contenders, arguments.rounds)
                 for name in [name for name in ways if name != "nested"]:
                     print(

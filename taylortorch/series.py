@@ -144,7 +144,7 @@ def ode(
         slope0 = total((a or None, times(y0, b), times(y0 * y0, c) if c else None))
     slope: list[Block] = [slope0]
     # the degree-k part of the slope is (b + 2 c y0) y_k plus products of lower degrees
-    linear = b + y0 * (2 * c) if c and len(x) > 2 else b
+    linear = total((b or None, y0 * (2 * c))) if c and len(x) > 2 else b
     for k in range(1, len(x)):
         y.append(integrate_term(s, k, (x, slope)))
         if k + 1 < len(x):
