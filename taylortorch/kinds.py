@@ -292,57 +292,51 @@ def multilinear(
     def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
         operands, others, rest = bind(func, parsed.names, args, kwargs)
         level, structure, order = join(func, series_among(func, operands))
-        inputs: list[Any] = [blocks_at(x, level, structure, order) for x in operands]
-        for i, x in enumerate(operands):
-            if isinstance(x, TaylorTensor) and x._level == level and i not in parsed.slots:
-                raise UnsupportedFunction(
-                    f"{name_of(func)} does not differentiate {parsed.names[i]}: pass x.value there"
-                )
+        inputs = [blocks_at(x, level, structure, order) for x in operands]
         values = [b[0] for b in inputs]
         y0 = func(*values, *others, **rest)
         if view and y0 is values[0]:
             return operands[0]
-        if order == 0:
-            blocks: list[Any] = [y0]
-        else:
-            inputs = [
-                b if shared is True or is_constant(b) else _expanded(b, structure, i, shared)
-                for i, b in enumerate(inputs)
-            ]
-            if dense:
-                inputs = [
-                    [b[0], *(c if c is None else c.contiguous() for c in b[1:])] for b in inputs
-                ]
-            present = [i for i in parsed.slots if i < len(inputs)]
 
-            def call(filled: list, degrees: dict[int, int]) -> Any:
-                leads = {i for i, k in degrees.items() if structure.leads(k)}
-                if not leads:
-                    return func(*filled, *others, **rest)
-                return lift(func, [*filled, *others], rest, leads)
+        def call(filled: list, degrees: dict[int, int]) -> Any:
+            leads = {i for i, k in degrees.items() if structure.leads(k)}
+            if not leads:
+                return func(*filled, *others, **rest)
+            return lift(func, [*filled, *others], rest, leads)
 
-            blocks = [y0]
-            for k in range(1, order + 1):
-                terms = [_single_term(parsed, call, inputs, present, k, zero)]
-                for monomial in parsed.products:
-                    if all(i < len(inputs) for i in monomial):
-                        terms += _product_terms(parsed, call, inputs, monomial, k, structure)
-                blocks.append(series.total(terms))
-        if isinstance(y0, (tuple, list)):
-            results: Any = [
-                wrap([None if b is None else b[n] for b in blocks], structure, level)
-                for n in range(len(y0))
-            ]
-        else:
-            results = wrap(blocks, structure, level)
+        varying = {
+            i: b if shared is True else _expanded(b, structure, i, shared, dense)
+            for i, b in enumerate(inputs)
+            if not is_constant(b)
+        }
+        for i in varying.keys() - parsed.slots:
+            raise UnsupportedFunction(
+                f"{name_of(func)} does not differentiate {parsed.names[i]}: pass x.value there"
+            )
+        blocks = [y0]
+        for k in range(1, order + 1):
+            single = _single_term(parsed, call, values, varying, k, zero)
+            products = _product_terms(parsed, call, values, varying, k, structure)
+            blocks.append(series.total((single, *products)))
+        if not isinstance(y0, (tuple, list)):
+            result = wrap(blocks, structure, level)
+            if view:
+                _as_view(func, operands[0], (*operands[1:], *others), rest, [result], view, False)
+            return result
+        results = [
+            wrap([None if b is None else b[n] for b in blocks], structure, level)
+            for n in range(len(y0))
+        ]
         if view:
-            results = _as_view(func, operands[0], (*operands[1:], *others), rest, results, view)
-        return type(y0)(results) if isinstance(y0, (tuple, list)) else results
+            _as_view(func, operands[0], (*operands[1:], *others), rest, results, view, True)
+        return type(y0)(results)
 
     return evaluate
 
 
-def _expanded(blocks: Sequence[Any], structure: Structure, i: int, shared: Any) -> Sequence[Any]:
+def _expanded(
+    blocks: Sequence[Any], structure: Structure, i: int, shared: Any, dense: bool
+) -> Sequence[Any]:
     """The blocks expanded to the value's shape, along the axes that the function needs full."""
     shape = tuple(blocks[0].shape)
     result = [blocks[0]]
@@ -357,66 +351,68 @@ def _expanded(blocks: Sequence[Any], structure: Structure, i: int, shared: Any) 
                         wanted[axis] = size
             if tuple(block.shape[lead:]) != tuple(wanted):
                 block = block.expand(*block.shape[:lead], *wanted)
+            if dense:
+                block = block.contiguous()
         result.append(block)
     return result
 
 
 def _single_term(
-    form: Form, call: Callable, inputs: list, present: list[int], k: int, zero: Any
+    form: Form, call: Callable, values: list, varying: dict[int, Any], k: int, zero: Any
 ) -> Any:
     """The function at the degree-k blocks of the arguments that stand alone in the form."""
-    singles = [i for i in form.singles if i < len(inputs) and inputs[i][k] is not None]
-    if not singles:
+    here = [i for i in form.singles if i in varying and varying[i][k] is not None]
+    if not here:
         return None
-    filled, degrees = [b[0] for b in inputs], {}
-    for i in present:
-        if i in singles:
-            filled[i], degrees[i] = inputs[i][k], k
-        elif i in form.singles and isinstance(filled[i], torch.Tensor):
-            filled[i] = torch.zeros_like(filled[i]) if zero is None else zero
-        elif i in form.singles and filled[i] is not None:
+    filled = list(values)
+    for i in form.singles:
+        if i in here:
+            filled[i] = varying[i][k]
+        elif i < len(values) and isinstance(values[i], torch.Tensor):
+            filled[i] = torch.zeros_like(values[i]) if zero is None else zero
+        elif i < len(values) and values[i] is not None:
             filled[i] = 0
-    for monomial in form.products:
-        if all(i < len(inputs) for i in monomial) and monomial[0] not in singles:
-            filled[monomial[0]] = torch.zeros_like(filled[monomial[0]])
-    return call(filled, degrees)
+    for first, *_ in form.products:
+        filled[first] = torch.zeros_like(values[first])
+    return call(filled, dict.fromkeys(here, k))
 
 
 def _product_terms(
     form: Form,
     call: Callable,
-    inputs: list,
-    monomial: tuple[int, ...],
+    values: list,
+    varying: dict[int, Any],
     k: int,
     structure: Structure,
 ) -> list[Any]:
-    """The degree-k terms of one product of the form."""
+    """The degree-k terms of the form's products: one per way to write k as a sum of degrees."""
     terms = []
-    base = [None if i in form.singles else b[0] for i, b in enumerate(inputs)]
-    for degrees in _compositions(k, len(monomial)):
-        chosen = [inputs[i][d] for i, d in zip(monomial, degrees, strict=True)]
-        if any(block is None for block in chosen):
-            continue
-        moving = [(i, d, b) for i, d, b in zip(monomial, degrees, chosen, strict=True) if d]
+    for monomial in form.products:
+        factors = [i for i in monomial if i in varying]
+        for degrees in _compositions(k, len(factors)):
+            chosen = [(i, d, varying[i][d]) for i, d in zip(factors, degrees, strict=True) if d]
+            if any(block is None for _, _, block in chosen):
+                continue
+            base = [None if i in form.singles else value for i, value in enumerate(values)]
 
-        def f(*blocks: Any, moving: Any = moving) -> Any:
-            filled = list(base)
-            for (i, _, _), block in zip(moving, blocks, strict=True):
-                filled[i] = block
-            return call(filled, {i: d for i, d, _ in moving})
+            def f(*blocks: Any, chosen: Any = chosen, base: Any = base) -> Any:
+                filled = list(base)
+                for (i, _, _), block in zip(chosen, blocks, strict=True):
+                    filled[i] = block
+                return call(filled, {i: d for i, d, _ in chosen})
 
-        blocks = [b for _, _, b in moving]
-        if len(moving) == 1:
-            terms.append(f(*blocks))
-        else:
-            terms.append(structure.product(f, [d for _, d, _ in moving], blocks))
+            blocks = [block for _, _, block in chosen]
+            if len(chosen) == 1:
+                terms.append(f(*blocks))
+            else:
+                terms.append(structure.product(f, [d for _, d, _ in chosen], blocks))
     return terms
 
 
 def _compositions(total: int, parts: int) -> list[tuple[int, ...]]:
     """All ways to write ``total`` as an ordered sum of ``parts`` numbers >= 0."""
-    if parts == 1:
-        return [(total,)]
+    if parts < 2:
+        return [(total,)] * parts
     return [(i, *rest) for i in range(total + 1) for rest in _compositions(total - i, parts - 1)]
 
 
@@ -435,11 +431,16 @@ def shares_memory(a: Any, b: Any) -> bool:
 
 
 def _as_view(
-    func: Callable, base: Any, others: tuple, kwargs: dict, results: Any, view: bool | str
-) -> Any:
+    func: Callable,
+    base: Any,
+    others: tuple,
+    kwargs: dict,
+    results: list[TaylorTensor],
+    view: bool | str,
+    many: bool,
+) -> None:
     """Shrink the blocks of views to what they hold, and let them follow writes to their base."""
-    many = isinstance(results, list)
-    for n, result in enumerate(results if many else [results]):
+    for n, result in enumerate(results):
         result._blocks = tuple(
             shrunk(block, result, k) if k and block is not None else block
             for k, block in enumerate(result._blocks)
@@ -453,7 +454,6 @@ def _as_view(
                 return again[n] if many else again
 
             view_of(base, replay, result)
-    return results
 
 
 def shrunk(block: torch.Tensor, result: TaylorTensor, k: int) -> torch.Tensor:
@@ -487,7 +487,8 @@ def reshape(view: bool | str) -> Evaluator:
                 block = whole.reshape((*whole.shape[: structure.leads(k)], *y0.shape))
             blocks.append(block)
         result = wrap(blocks, structure, level)
-        return _as_view(func, x, args[1:], kwargs, result, view)
+        _as_view(func, x, args[1:], kwargs, [result], view, False)
+        return result
 
     return evaluate
 

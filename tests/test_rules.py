@@ -159,3 +159,28 @@ def test_against_reverse_mode(function: Any, sample: Sample) -> None:
                     atol=1e-8 if results[0].dtype != torch.float32 else 1e-4,
                     msg=lambda m, k=k, order=order, chosen=chosen: f"c_{k} of order {order}, series {chosen}: {m}",
                 )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("function", "sample"), cases(("value", "constant")))
+def test_high_order(function: Any, sample: Sample) -> None:
+    """Order 7, all tensors series; reverse mode nests seven times here, so only in the sweep."""
+    order = 7
+    paths = draw(sample, order, seed=2)
+    results = invoke(function, sample, [tt.TaylorTensor.from_coeffs(p) for p in paths])
+    plain = invoke(function, sample, [p[0] for p in paths])
+    generator = torch.Generator().manual_seed(3)
+    weights = [
+        torch.rand(o.shape, generator=generator, dtype=torch.float64).to(o.dtype) for o in plain
+    ]
+    reference = REFERENCES.get(name_of(function).split(".")[-1], function)
+    expected = along(lambda xs: invoke(reference, sample, xs), paths, order, weights)
+    single = results[0].dtype == torch.float32
+    for k in range(order + 1):
+        torch.testing.assert_close(
+            contracted(results, weights, k),
+            expected[k].to(torch.float64),
+            rtol=1e-3 if single else 1e-6,
+            atol=1e-3 if single else 1e-7,
+            msg=lambda m, k=k: f"c_{k}: {m}",
+        )
