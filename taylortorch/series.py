@@ -77,9 +77,10 @@ def convolve(s: Structure, k: int, x: Series, y: Series, first: int = 0, last: i
     return total(product(s, i, x[i], k - i, y[k - i]) for i in range(first, k + 1 - last))
 
 
-def cauchy(s: Structure, x: Series, y: Series) -> list[Block]:
-    """``x * y``: ``y_k = sum_i x_i y_{k-i}``."""
-    return [convolve(s, k, x, y) for k in range(min(len(x), len(y)))]
+def cauchy(s: Structure, x: Series, y: Series, y0: Block = None) -> list[Block]:
+    """``x * y``: ``z_k = sum_i x_i y_{k-i}``; ``y0`` is its value, where that is known."""
+    first = x[0] * y[0] if y0 is None else y0
+    return [first] + [convolve(s, k, x, y) for k in range(1, min(len(x), len(y)))]
 
 
 def square_term(s: Structure, k: int, x: Series, first: int = 0) -> Block:
@@ -89,9 +90,10 @@ def square_term(s: Structure, k: int, x: Series, first: int = 0) -> Block:
     return total((scaled(pairs, 2), middle if k // 2 >= first else None))
 
 
-def square(s: Structure, x: Series) -> list[Block]:
+def square(s: Structure, x: Series, y0: Block = None) -> list[Block]:
     """``x * x``, at half the products of ``cauchy(x, x)``."""
-    return [square_term(s, k, x) for k in range(len(x))]
+    first = x[0] * x[0] if y0 is None else y0
+    return [first] + [square_term(s, k, x) for k in range(1, len(x))]
 
 
 def divide(s: Structure, y0: Block, x: Series, d: Series) -> list[Block]:
@@ -187,18 +189,14 @@ def power(s: Structure, y0: Block, x: Series, p: Any) -> list[Block]:
     return y
 
 
-def integer_power(s: Structure, x: Series, n: int) -> list[Block]:
+def integer_power(s: Structure, x: Series, n: int, y0: Block = None) -> list[Block]:
     """``x**n`` for ``n >= 1`` by repeated squaring: right at ``x_0 = 0`` at every order."""
-    result: list[Block] | None = None
-    base = list(x)
-    while True:
-        if n & 1:
-            result = base if result is None else cauchy(s, result, base)
-        n >>= 1
-        if not n:
-            assert result is not None
-            return result
-        base = square(s, base)
+    if n == 1:
+        return [x[0] if y0 is None else y0, *x[1:]]
+    half = integer_power(s, x, n // 2)
+    if n % 2 == 0:
+        return square(s, half, y0)
+    return cauchy(s, square(s, half), x, y0)
 
 
 def compose(s: Structure, f: Series, x: Series) -> list[Block]:

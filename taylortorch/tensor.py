@@ -39,9 +39,10 @@ class _Seal:
         return None
 
     def __set__(self, instance: Any, value: Any) -> None:
-        guarded = wrap(instance._blocks, instance._structure, instance._level)
-        guarded._view, guarded._writes = instance._view, instance._writes
-        guarded._variable = instance._variable
+        # its own shape, since blocks that are TaylorTensors may not have their attributes yet
+        with _without_torch_function():
+            guarded = _guarded(instance)
+        vars(guarded).update(vars(instance))
         become(instance, guarded)
 
 
@@ -176,7 +177,7 @@ class TaylorTensor(torch.Tensor):
             return tuple(c * math.factorial(k) if k > 1 else c for k, c in enumerate(self.coeffs))
         result = []
         for k, c in enumerate(self.coeffs):
-            scales = [math.prod(map(math.factorial, index)) for index in structure.indices[k]]
+            scales = [math.prod([math.factorial(i) for i in a]) for a in structure.indices[k]]
             if k > 1:
                 c = c * c.new_tensor(scales).reshape((-1,) + (1,) * (c.ndim - 1))
             result.append(c)
@@ -336,10 +337,7 @@ def wrap(blocks: Iterable[Any], structure: Structure, level: int) -> TaylorTenso
         fill = innermost.new_full((), math.nan).expand(innermost.shape)
         result = fill.as_subclass(TaylorTensor)
     else:
-        # a leaf that requires grad: whatever leaves a graph node on it has escaped the rules
-        result = _make_wrapper(
-            _Guarded, value.shape, dtype=value.dtype, device=value.device, requires_grad=True
-        )
+        result = _guarded(value)
     result._blocks = blocks
     result._structure = structure
     result._level = level
@@ -349,6 +347,13 @@ def wrap(blocks: Iterable[Any], structure: Structure, level: int) -> TaylorTenso
     if _compiling():
         result._sealed = True
     return result
+
+
+def _guarded(like: torch.Tensor) -> TaylorTensor:
+    # a leaf that requires grad: whatever leaves a graph node on it has escaped the rules
+    return _make_wrapper(
+        _Guarded, like.shape, dtype=like.dtype, device=like.device, requires_grad=True
+    )
 
 
 def check_value(value: Any, who: str) -> None:

@@ -6,6 +6,7 @@ method, in-place form) and for every choice of which tensor arguments are series
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import Any
 
@@ -120,9 +121,7 @@ REFERENCES = {
     "hardsigmoid": lambda x: ((x + 3).clamp(0, 6)) / 6,
     "__rmod__": lambda x, other: other - x * torch.floor(other / x),
     "native_channel_shuffle": torch.channel_shuffle,
-    "channel_shuffle": lambda x, groups: (
-        x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
-    ),
+    "channel_shuffle": lambda x, groups: x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2),
 }
 
 
@@ -147,7 +146,7 @@ def test_against_reverse_mode(function: Any, sample: Sample) -> None:
                 for o in plain
             ]
             reference = REFERENCES.get(name_of(function).split(".")[-1], function)
-            expected = along(lambda xs: invoke(reference, sample, xs), curve, order, weights)
+            expected = along(functools.partial(invoke, reference, sample), curve, order, weights)
             for result, value in zip(results, plain, strict=True):
                 c0 = result.value if isinstance(result, tt.TaylorTensor) else result
                 torch.testing.assert_close(c0, value, rtol=1e-12, atol=1e-12)
@@ -157,7 +156,9 @@ def test_against_reverse_mode(function: Any, sample: Sample) -> None:
                     expected[k].to(torch.float64),
                     rtol=1e-7 if results[0].dtype != torch.float32 else 1e-4,
                     atol=1e-8 if results[0].dtype != torch.float32 else 1e-4,
-                    msg=lambda m, k=k, order=order, chosen=chosen: f"c_{k} of order {order}, series {chosen}: {m}",
+                    msg=lambda m, k=k, order=order, chosen=chosen: (
+                        f"c_{k} of order {order}, series {chosen}: {m}"
+                    ),
                 )
 
 
@@ -174,7 +175,7 @@ def test_high_order(function: Any, sample: Sample) -> None:
         torch.rand(o.shape, generator=generator, dtype=torch.float64).to(o.dtype) for o in plain
     ]
     reference = REFERENCES.get(name_of(function).split(".")[-1], function)
-    expected = along(lambda xs: invoke(reference, sample, xs), paths, order, weights)
+    expected = along(functools.partial(invoke, reference, sample), paths, order, weights)
     single = results[0].dtype == torch.float32
     for k in range(order + 1):
         torch.testing.assert_close(

@@ -65,10 +65,8 @@ def multiply(func: Callable, args: tuple, kwargs: dict) -> Any:
     y0 = func(x[0], y[0], *others, **kwargs)
     x, y = aligned(x, y0.ndim, structure), aligned(y, y0.ndim, structure)
     if len(args) > 1 and args[0] is args[1]:
-        higher = [series.square_term(structure, k, x) for k in range(1, len(x))]
-    else:
-        higher = [series.convolve(structure, k, x, y) for k in range(1, len(x))]
-    return finished([y0, *higher], structure, level)
+        return finished(series.square(structure, x, y0), structure, level)
+    return finished(series.cauchy(structure, x, y, y0), structure, level)
 
 
 def _divide(y0: torch.Tensor, x: Sequence, d: Sequence, structure: Structure, level: int) -> Any:
@@ -91,8 +89,7 @@ def reversed_divide(func: Callable, args: tuple, kwargs: dict) -> Any:
 
 def square(func: Callable, args: tuple, kwargs: dict) -> Any:
     (x,), _, _, level, structure = operands_of(func, PAIR[:1], args, kwargs)
-    higher = [series.square_term(structure, k, x) for k in range(1, len(x))]
-    return wrap([func(x[0]), *higher], structure, level)
+    return wrap(series.square(structure, x, func(x[0])), structure, level)
 
 
 def sqrt(func: Callable, args: tuple, kwargs: dict) -> Any:
@@ -146,7 +143,7 @@ def _power_of_number(y0: Any, x: Sequence, p: Any, structure: Structure) -> list
     if whole and p >= 0:
         if p == 0:
             return [y0] + [None] * order
-        return [y0, *series.integer_power(structure, x, int(p))[1:]]
+        return series.integer_power(structure, x, int(p), y0)
     if p == 0.5:
         return _square_root(structure, y0, x)
     if isinstance(p, complex) or p < 0:
