@@ -17,7 +17,6 @@ from torch import nn
 import taylortorch as tt
 from benchmarks.interleaved import interleaved
 
-
 Way = Callable[[nn.Module, torch.Tensor], tuple[torch.Tensor, ...]]
 
 

@@ -1,8 +1,8 @@
 """How each kind of function acts on a series: the only place where blocks meet torch functions.
 
 A row of a table in ``rules/`` names a kind and says what the kind needs to know; the kind makes the
-evaluator ``evaluate(func, args, kwargs)``. ``func`` is the function as it was called, so the value
-of every result is torch's own.
+evaluator ``evaluate(func, args, kwargs)``. ``func`` is the function as it was called: it computes
+the value of the result, which is torch's own (that of a composite agrees with it to rounding).
 
 | kind | meaning | what the row says |
 |---|---|---|
@@ -23,6 +23,7 @@ import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from . import series
@@ -36,6 +37,7 @@ from .tensor import (
     flatten,
     full,
     join,
+    reshape_in_place,
     run,
     settle,
     store,
@@ -53,6 +55,7 @@ def bind(
 
     Raises:
         UnsupportedFunction: a TaylorTensor among the others.
+        TypeError: a numpy array among the operands.
     """
     operands, others = list(args[: len(names)]), args[len(names) :]
     if kwargs and len(operands) < len(names):
@@ -61,6 +64,11 @@ def bind(
             if name not in kwargs:
                 break
             operands.append(kwargs.pop(name))
+    for operand in operands:
+        if isinstance(operand, np.ndarray):
+            raise TypeError(
+                f"{name_of(func)} of a TaylorTensor and a numpy array: use torch.as_tensor(array)"
+            )
     if (others or kwargs) and flatten((others, kwargs), []):
         raise UnsupportedFunction(
             f"{name_of(func)} takes a TaylorTensor only as {' or '.join(names)}: pass x.value for "
@@ -269,7 +277,7 @@ def multilinear(
     lift: Lift = by_vmap,
     shared: Callable | bool = False,
     view: bool | str = False,
-    zero: Any = None,
+    zero: Callable | None = None,
     dense: bool = False,
 ) -> Evaluator:
     """Of degree <= 1 in each tensor argument, as ``form`` says.
@@ -283,7 +291,8 @@ def multilinear(
         shared: whether blocks of size 1 along an axis may be passed as they are: True, or a
             function of an argument's position and rank that names the axes it needs full.
         view: the result shares memory with the first argument ("maybe": where torch's does).
-        zero: what stands for a zero in the place of a single argument; default: zeros of its shape.
+        zero: makes, from the value of an argument that stands alone, what stands for zero in its
+            place; default: zeros of its shape.
         dense: the function writes into a copy of its arguments; Inductor (torch 2.13) writes
             through axes of stride 0, so none may be left.
     """
@@ -358,7 +367,7 @@ def _expanded(
 
 
 def _single_term(
-    form: Form, call: Callable, values: list, varying: dict[int, Any], k: int, zero: Any
+    form: Form, call: Callable, values: list, varying: dict[int, Any], k: int, zero: Callable | None
 ) -> Any:
     """The function at the degree-k blocks of the arguments that stand alone in the form."""
     here = [i for i in form.singles if i in varying and varying[i][k] is not None]
@@ -369,7 +378,7 @@ def _single_term(
         if i in here:
             filled[i] = varying[i][k]
         elif i < len(values) and isinstance(values[i], torch.Tensor):
-            filled[i] = torch.zeros_like(values[i]) if zero is None else zero
+            filled[i] = torch.zeros_like(values[i]) if zero is None else zero(values[i])
         elif i < len(values) and values[i] is not None:
             filled[i] = 0
     for first, *_ in form.products:
@@ -527,6 +536,22 @@ def in_place(evaluate: Evaluator) -> Callable[[Callable], Evaluator]:
         def write(func: Callable, args: tuple, kwargs: dict) -> Any:
             result = evaluate(out_of_place, args, kwargs)
             return store(func, args[0], result)
+
+        return write
+
+    return of
+
+
+def in_place_shape(evaluate: Evaluator) -> Callable[[Callable], Evaluator]:
+    """The in-place forms of a function that gives its argument another shape."""
+
+    def of(out_of_place: Callable) -> Evaluator:
+        def write(func: Callable, args: tuple, kwargs: dict) -> Any:
+            target = args[0]
+            viewed = target._viewed
+            result = evaluate(out_of_place, args, kwargs)
+            target._viewed = viewed
+            return reshape_in_place(func, target, result)
 
         return write
 

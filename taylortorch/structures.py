@@ -106,12 +106,12 @@ class Bundle(Structure):
 class Collapsed(Structure):
     """R directions whose coefficients of the highest degree ``order`` are summed with weights.
 
-    ``weights`` has shape ``(R,)``; None means all 1. They are constants per direction: then no
-    recurrence multiplies the collapsed block with anything but a block of degree 0, and the sum can
-    be taken as soon as the product is formed.
+    ``weights`` has shape ``(R,)``, or is one number for all. They are constants per direction: then
+    no recurrence multiplies the collapsed block with anything but a block of degree 0, and the sum
+    can be taken as soon as the product is formed.
     """
 
-    def __init__(self, count: int, order: int, weights: Any = None) -> None:
+    def __init__(self, count: int, order: int, weights: Any = 1) -> None:
         self.count = count
         self.order = order
         self.weights = weights
@@ -120,7 +120,7 @@ class Collapsed(Structure):
         return (
             type(other) is Collapsed
             and (other.count, other.order) == (self.count, self.order)
-            and other.weights is self.weights
+            and _same(other.weights, self.weights)
         )
 
     def leads(self, degree: int) -> bool:
@@ -135,8 +135,9 @@ class Collapsed(Structure):
 
     def collapse(self, block: Any) -> Any:
         """The weighted sum over directions of a bundle's block."""
-        if self.weights is None:
-            return block.sum(0)
+        if isinstance(self.weights, (int, float)):
+            total = block.sum(0)
+            return total if self.weights == 1 else total * self.weights
         return (self.weights.reshape((-1,) + (1,) * (block.ndim - 1)) * block).sum(0)
 
     def truncated(self, order: int) -> Structure:
@@ -145,13 +146,17 @@ class Collapsed(Structure):
     def meet(self, other: Structure, order: int) -> Structure | None:
         if order < self.order and type(other) is Bundle:
             return other.meet(self, order)
-        below_both = type(other) is Collapsed and order < min(self.order, other.order)
-        if below_both and other.count == self.count:
-            return Bundle(self.count)
+        if isinstance(other, Collapsed) and order < min(self.order, other.order):
+            return Bundle(self.count) if other.count == self.count else None
         return super().meet(other, order)
 
     def describe(self) -> str:
         return f"{self.count} directions, collapsed at order {self.order}"
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two sets of weights are known to be equal: one object, or equal numbers."""
+    return a is b or (isinstance(a, (int, float)) and isinstance(b, (int, float)) and a == b)
 
 
 class Multivariate(Structure):

@@ -8,8 +8,8 @@ mode is made of, and its ``__torch_dispatch__`` turns every read that C++ attemp
 
 from __future__ import annotations
 
-import inspect
 import math
+import types
 from collections.abc import Hashable, Iterable, MutableMapping, Sequence
 from typing import Any
 
@@ -25,6 +25,10 @@ _compiling = torch.compiler.is_compiling
 _make_wrapper = torch.Tensor._make_wrapper_subclass  # type: ignore[attr-defined]
 _graph_node: Any = torch.Tensor.grad_fn.__get__  # type: ignore[union-attr]
 _without_torch_function = torch._C.DisableTorchFunctionSubclass
+
+
+# names that torch takes as aliases, for those who come from numpy
+_NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}
 
 
 class _Seal:
@@ -82,6 +86,7 @@ class TaylorTensor(torch.Tensor):
     _view: tuple[Any, ...] | None
     _writes: int
     _variable: tuple[int, int] | None
+    _viewed: bool
     _sealed = _Seal()
     # numpy scalars on the left of an operator leave the operation to the TaylorTensor
     __array_ufunc__ = None
@@ -205,13 +210,13 @@ class TaylorTensor(torch.Tensor):
         rule = rule_for(func)
         if rule is None:
             raise refusal(func)
-        if kwargs and "out" in kwargs:
-            if kwargs["out"] is not None:
+        if kwargs:
+            if kwargs.get("out") is not None:
                 raise UnsupportedFunction(
                     f"{name_of(func)}(out=...) would write the value and lose the coefficients: "
                     "use the returned TaylorTensor"
                 )
-            kwargs = {name: a for name, a in kwargs.items() if name != "out"}
+            kwargs = {_NUMPY_NAMES.get(n, n): a for n, a in kwargs.items() if n != "out"}
         if _compiling() and nested(args):
             return run(rule, func, args, kwargs or {})
         return rule(func, args, kwargs or {})
@@ -231,6 +236,11 @@ class _Guarded(TaylorTensor):
         )
 
 
+def is_guarded(x: Any) -> bool:
+    """Whether ``x`` was made in eager mode; in a trace: outside of it."""
+    return isinstance(x, _Guarded)
+
+
 def give_members(rules: MutableMapping[Any, Any]) -> None:
     """Write the members of ``torch.Tensor`` that have a rule into the guarded class, in Python.
 
@@ -246,8 +256,11 @@ def give_members(rules: MutableMapping[Any, Any]) -> None:
                 setattr(_Guarded, name, method)
                 # some C++ code looks the function up in the class of its argument
                 rules[method] = _calling(method)
-            elif inspect.isdatadescriptor(member) and member.__get__ in rules:
-                setattr(_Guarded, name, _property(member))
+                if isinstance(member, types.FunctionType):
+                    # Dynamo reads a method that torch wrote in Python as an attribute
+                    rules[member.__get__] = _bound(member)
+            elif hasattr(member, "__set__") and member.__get__ in rules:
+                setattr(_Guarded, name, _property(member, rules[member.__get__]))
 
 
 def _method(member: Any) -> Any:
@@ -257,13 +270,23 @@ def _method(member: Any) -> Any:
     return method
 
 
+def _bound(member: Any) -> Any:
+    def method_of(func: Any, args: tuple, kwargs: dict) -> Any:
+        return lambda *rest, **named: TaylorTensor.__torch_function__(
+            member, (), (*args, *rest), named
+        )
+
+    return method_of
+
+
 def _calling(method: Any) -> Any:
     return lambda func, args, kwargs: method(*args, **kwargs)
 
 
-def _property(member: Any) -> property:
+def _property(member: Any, rule: Any) -> property:
+    # the rule, not its key: Dynamo finds no getter among the keys of a dict
     return property(
-        lambda x: TaylorTensor.__torch_function__(member.__get__, (), (x,)),
+        lambda x: run(rule, member.__get__, (x,), {}),
         lambda x, value: TaylorTensor.__torch_function__(member.__set__, (), (x, value)),
     )
 
@@ -344,6 +367,7 @@ def wrap(blocks: Iterable[Any], structure: Structure, level: int) -> TaylorTenso
     result._view = None
     result._writes = 0
     result._variable = None
+    result._viewed = False
     if _compiling():
         result._sealed = True
     return result
@@ -395,9 +419,9 @@ def _check_direction(seed: Any, value: torch.Tensor, shape: Sequence[int], name:
             )
 
 
-def _check_weights(weights: Any, seed: torch.Tensor) -> torch.Tensor | None:
+def _check_weights(weights: Any, seed: torch.Tensor) -> torch.Tensor | float:
     if isinstance(weights, (int, float)):
-        return None if weights == 1 else seed.new_full((seed.shape[0],), weights)
+        return weights
     if not isinstance(weights, torch.Tensor) or weights.shape != (seed.shape[0],):
         raise ValueError(
             f"TaylorTensor: weights must have shape ({seed.shape[0]},), got {_shape_of(weights)}"
@@ -523,6 +547,7 @@ def flatten(tree: Any, found: list[TaylorTensor]) -> list[TaylorTensor]:
 def view_of(base: TaylorTensor, replay: Any, result: TaylorTensor) -> TaylorTensor:
     """Mark ``result`` as the view ``replay(base)``: writes to one show in the other."""
     result._view = (base, replay, base._writes)
+    base._viewed = True
     return result
 
 
@@ -554,10 +579,26 @@ def store(function: Any, target: Any, result: TaylorTensor) -> Any:
         store(function, base, run(_scatter, base, replay, result))
         settle(target)
         return target
-    target._blocks, target._structure = result._blocks, result._structure
+    blocks = result._blocks
+    if not torch.is_grad_enabled():
+        blocks = tuple(_with_history(new, old) for new, old in _paired(blocks, target._blocks))
+    target._blocks, target._structure = blocks, result._structure
     target._level = result._level
     target._writes += 1
     return target
+
+
+def _paired(new: Sequence[Any], old: Sequence[Any]) -> list[tuple[Any, Any]]:
+    return [(block, old[k] if k < len(old) else None) for k, block in enumerate(new)]
+
+
+def _with_history(new: Any, old: Any) -> Any:
+    """Under ``no_grad`` torch overwrites the numbers of a tensor and keeps its graph."""
+    if old is None or not old.requires_grad:
+        return new
+    with torch.enable_grad():
+        kept = old - old.detach()
+        return kept if new is None else new.detach() + kept
 
 
 def _refuse_overlap(function: Any, view: TaylorTensor) -> None:
@@ -571,7 +612,25 @@ def _refuse_overlap(function: Any, view: TaylorTensor) -> None:
         )
 
 
-def _scatter(base: TaylorTensor, replay: Any, part: TaylorTensor) -> TaylorTensor:
+def reshape_in_place(function: Any, target: TaylorTensor, result: TaylorTensor) -> TaylorTensor:
+    """Make ``target`` what ``result`` is, a series of another shape.
+
+    Raises:
+        UnsupportedFunction: ``target`` is a view, or has views, which would not fit any more.
+    """
+    if target._view is not None or target._viewed:
+        raise UnsupportedFunction(
+            f"{name_of(function)} changes the shape of a TaylorTensor that is a view or has views: "
+            "use the out-of-place function"
+        )
+    if _compiling():
+        target._blocks = result._blocks
+    else:
+        become(target, wrap(result._blocks, result._structure, result._level))
+    return target
+
+
+def _scatter(base: TaylorTensor, replay: Any, part: TaylorTensor) -> Any:
     """``base`` with ``part`` in place of its view ``replay(base)``."""
     count = math.prod(base.shape)
     places = torch.arange(count, device=base.device).reshape(base.shape)

@@ -25,7 +25,9 @@ def along(
     ``paths`` are the Taylor coefficients of each argument.
     """
     t = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    arguments = [sum((c * t**k for k, c in enumerate(path[1:], 1)), path[0] + 0 * t) for path in paths]
+    arguments = [
+        sum((c * t**k for k, c in enumerate(path[1:], 1)), path[0] + 0 * t) for path in paths
+    ]
     outputs = f(arguments)
     total = sum(
         (o * w).sum() if not o.is_complex() else (o.real * w.real + o.imag * w.imag).sum()

@@ -83,8 +83,10 @@ def divide(func: Callable, args: tuple, kwargs: dict) -> Any:
 
 def reversed_divide(func: Callable, args: tuple, kwargs: dict) -> Any:
     (d, x), _, _, level, structure = operands_of(func, PAIR, args, kwargs)
-    # as torch's own body of __rtruediv__
-    return _divide(torch.reciprocal(d[0]) * x[0], x, d, structure, level)
+    # a tensor over a series comes here too, because the series is of a subclass; a number over a
+    # tensor is this product in torch
+    own = torch.div(x[0], d[0]) if isinstance(x[0], torch.Tensor) else torch.reciprocal(d[0]) * x[0]
+    return _divide(own, x, d, structure, level)
 
 
 def square(func: Callable, args: tuple, kwargs: dict) -> Any:
@@ -187,8 +189,7 @@ def _general_power(y0: Any, x: Sequence, p: Sequence, structure: Structure, leve
     """``exp(p log x)``; where ``x_0 = 0`` the exponent is taken as the constant ``p_0``."""
     zero = x[0] == 0
     safe = [torch.where(zero, torch.ones_like(x[0]), x[0]), *x[1:]]
-    base = wrap(aligned(safe, y0.ndim, structure), structure, level)
-    exponent = wrap(aligned(p, y0.ndim, structure), structure, level)
+    base, exponent = wrap(safe, structure, level), wrap(p, structure, level)
     exponents = run(lambda: torch.log(base) * exponent)._blocks
     y = series.ode(structure, y0, exponents, 0, 1, 0)
     at_zero = _power_of_tensor(y0, x, p[0], structure)

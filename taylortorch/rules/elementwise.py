@@ -297,7 +297,7 @@ def _angle(input: Any) -> Any:
     """0 or pi for real numbers, whose slope is zero."""
     if input.is_complex():
         return torch.atan2(input.imag, input.real)
-    return torch.where(input < 0, math.pi, 0.0) + torch.zeros_like(input)
+    return torch.where(input < 0, torch.full_like(input, math.pi), 0.0)
 
 
 add_rule("angle", "composite", "atan2(imag, real)", composite(_angle), [call(t(2, 3))])

@@ -82,8 +82,14 @@ PAIR: dict[str, tuple[str, Lift, Any, list]] = {
         [call(t(4, 3), t(4, 3), dim=1)],
     ),
 }
+
+
+def _zero_of_rank(value: torch.Tensor) -> torch.Tensor:
+    return value.new_zeros((1,) * value.ndim)
+
+
 for names, (form, lift, shared, samples) in PAIR.items():
-    zero = 0.0 if names == "torch.where" else None
+    zero = _zero_of_rank if names == "torch.where" else None
     evaluate = multilinear(form, lift, shared=shared, zero=zero, dense=not shared)
     if names == "complex":
         evaluate = multilinear(form, lift)
@@ -231,9 +237,7 @@ def _copy(func: Callable, args: tuple, kwargs: dict) -> Any:
     target, source = args[:2]
     if isinstance(source, TaylorTensor):
         result = run(torch.broadcast_to, source, tuple(target.shape))
-        if result is source:
-            result = wrap(source._blocks, source._structure, source._level)
-        return store(func, target, result)
+        return store(func, target, run(torch.clone, result))
     plain = torch.empty_like(target.value).copy_(source)
     return store(func, target, _constant(plain, target))
 

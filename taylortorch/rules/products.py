@@ -12,7 +12,8 @@ import torch
 
 from ..kinds import composite, in_place, multilinear
 from ..lifts import by_vmap
-from ..registry import add_rule, call, t
+from ..registry import UnsupportedFunction, add_rule, call, t
+from ..tensor import TaylorTensor, is_guarded
 
 # --- matrix products ------------------------------------------------------------------------------
 
@@ -42,6 +43,23 @@ def _matmul_needs(i: int, ndim: int) -> tuple[int, ...]:
     if ndim < 2:
         return tuple(range(ndim))
     return (-1,) if i == 0 else (-2,)
+
+
+def _unambiguous(rule: Callable) -> Callable:
+    """``x @ a`` in a compiled function, ``x`` passed in, reaches torch 2.13 as ``a @ x``."""
+
+    def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
+        if torch.compiler.is_compiling() and func is not torch.matmul:
+            a, b = args
+            if not isinstance(a, TaylorTensor) and is_guarded(b):
+                raise UnsupportedFunction(
+                    "the operator @ of a TaylorTensor and a plain tensor inside torch.compile "
+                    "cannot be told from the reversed product: write torch.matmul(a, b)"
+                )
+            func = torch.matmul
+        return rule(func, args, kwargs)
+
+    return evaluate
 
 
 FORMS: dict[str, tuple[str, Any, Any, list]] = {
@@ -121,13 +139,10 @@ FORMS: dict[str, tuple[str, Any, Any, list]] = {
     ),
 }
 for names, (form, lift, shared, samples) in FORMS.items():
-    add_rule(
-        names,
-        "multilinear",
-        form.split(":")[1].strip(),
-        multilinear(form, lift, shared=shared),
-        samples,
-    )
+    rule = multilinear(form, lift, shared=shared)
+    if names.startswith("matmul"):
+        rule = _unambiguous(rule)
+    add_rule(names, "multilinear", form.split(":")[1].strip(), rule, samples)
 
 
 # --- built from them ------------------------------------------------------------------------------
@@ -202,7 +217,7 @@ def _contract_one(equation: str, x: Any) -> Any:
 
 
 def _contract_two(equation: str, x: Any, y: Any) -> Any:
-    if not any(type(z).__name__ == "TaylorTensor" for z in (x, y)):
+    if not isinstance(x, TaylorTensor) and not isinstance(y, TaylorTensor):
         return torch.einsum(equation, x, y)
     return _EINSUM_TWO(lambda x, y: torch.einsum(equation, x, y), (x, y), {})
 

@@ -52,7 +52,7 @@ ONE: dict[str, tuple[Callable, list]] = {
     "relu nn.functional.relu": (lambda x: x > 0, [call(SIGNED)]),
     "nn.functional.relu6": (lambda x: (x > 0) & (x < 6), [call(t(3, 4, low=-3, high=9))]),
     "leaky_relu nn.functional.leaky_relu": (
-        lambda x, negative_slope=0.01: torch.where(x > 0, 1.0, negative_slope),
+        lambda x, negative_slope=0.01: torch.where(x > 0, 1.0, torch.full_like(x, negative_slope)),
         [call(SIGNED), call(SIGNED, 0.2)],
     ),
     "threshold nn.functional.threshold": (
@@ -64,7 +64,7 @@ ONE: dict[str, tuple[Callable, list]] = {
         [call(SIGNED), call(SIGNED, -0.5, 0.7)],
     ),
     "hardsigmoid nn.functional.hardsigmoid": (
-        lambda x: torch.where((x > -3) & (x < 3), 1 / 6, 0.0),
+        lambda x: torch.where((x > -3) & (x < 3), torch.full_like(x, 1 / 6), 0.0),
         [call(t(3, 4, low=-4, high=4))],
     ),
     "hardshrink": (
@@ -294,10 +294,7 @@ def _extreme(func: Callable, args: tuple, kwargs: dict) -> Any:
 def _median(func: Callable, args: tuple, kwargs: dict) -> Any:
     if len(args) > 1 or "dim" in kwargs:
         return _by_index(func, args, kwargs)
-    x = args[0] if args else kwargs["input"]
-    value = x.value.reshape(-1)
-    middle = func(value, 0).indices
-    return run(lambda: x.reshape(-1)[middle])
+    return _evenly(func, args, kwargs)
 
 
 def _aminmax(input: Any, *, dim: int | None = None, keepdim: bool = False) -> Any:

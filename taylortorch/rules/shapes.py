@@ -15,13 +15,14 @@ from ..kinds import (
     broadcast,
     composite,
     in_place,
+    in_place_shape,
     multilinear,
     reshape,
     series_among,
 )
 from ..lifts import Lift, as_is, by_axes, by_vmap, from_the_end
 from ..registry import UnsupportedFunction, add_rule, call, t
-from ..tensor import TaylorTensor, full, join, wrap
+from ..tensor import TaylorTensor, full, join, settle, wrap
 
 X = t(2, 3, 4, low=-1, high=1)
 MASK = torch.tensor([[True, False, True], [False, False, True]])
@@ -50,15 +51,21 @@ def _view(func: Callable, args: tuple, kwargs: dict) -> Any:
     return reshape(True)(func, args, kwargs)
 
 
+def _unflatten(func: Callable, args: tuple, kwargs: dict) -> Any:
+    """Dynamo cannot trace the Python body of the method."""
+    return reshape(True)(torch.unflatten, args, kwargs)
+
+
+BY_HAND = {"view": _view, "unflatten": _unflatten}
 for names, (view, samples) in RESHAPES.items():
-    evaluate = _view if names == "view" else reshape(view)
+    evaluate = BY_HAND.get(names, reshape(view))
     add_rule(
         names,
         "reshape",
         "same entries, same order",
         evaluate,
         samples,
-        in_place=in_place(evaluate) if names in ("squeeze", "unsqueeze") else None,
+        in_place=in_place_shape(evaluate) if names in ("squeeze", "unsqueeze") else None,
     )
 
 for names, sample in (
@@ -186,10 +193,15 @@ for names, (lift, view, samples) in LINEAR.items():
     if names in _MASKED_IN_VMAP:
         lift = _masked_select_lift
     evaluate = multilinear("input : input", lift, view=view)
-    writes = names.split()[0] in ("t", "transpose", "swapdims", "swapaxes", "tril", "triu")
-    add_rule(
-        names, "linear", "input", evaluate, samples, in_place=in_place(evaluate) if writes else None
-    )
+    writes = {
+        "tril": in_place(evaluate),
+        "triu": in_place(evaluate),
+        "t": in_place_shape(evaluate),
+        "transpose": in_place_shape(evaluate),
+        "swapdims": in_place_shape(evaluate),
+        "swapaxes": in_place_shape(evaluate),
+    }
+    add_rule(names, "linear", "input", evaluate, samples, in_place=writes.get(names))
 
 
 def _split(input: Any, split_size_or_sections: Any, dim: int = 0) -> Any:
@@ -213,15 +225,28 @@ add_rule(
 
 def _to(func: Callable, args: tuple, kwargs: dict) -> Any:
     """``x.to(...)``: linear for a floating-point or complex target; integers have no series."""
-    x = args[0]
-    level = join(func, (x,))[0]
-    other = args[1] if len(args) > 1 else kwargs.get("other")
-    if isinstance(other, TaylorTensor) and other._level == level:
-        args = (x, other._blocks[0], *args[2:])
-    result = func(x._blocks[0], *args[1:], **kwargs)
+    x, *rest = args
+    # a tensor given as the model of dtype and device
+    rest = [_innermost(a) for a in rest]
+    kwargs = {name: _innermost(a) for name, a in kwargs.items()}
+    if not isinstance(x, TaylorTensor):
+        return func(x, *rest, **kwargs)
+    settle(x)
+    result = func(x._blocks[0], *rest, **kwargs)
+    if not isinstance(result, torch.Tensor):
+        return result
     if not (result.is_floating_point() or result.is_complex()):
         return result
-    return multilinear("input : input", _elementwise_lift, view="maybe")(func, args, kwargs)
+    return _CAST(func, (x, *rest), kwargs)
+
+
+def _innermost(x: Any) -> Any:
+    while isinstance(x, TaylorTensor):
+        x = x._blocks[0]
+    return x
+
+
+_CAST = multilinear("input : input", _elementwise_lift, view="maybe")
 
 
 for names in ("to", "type", "type_as", "_autocast_to_full_precision"):
@@ -231,7 +256,7 @@ add_rule(
     "_autocast_to_reduced_precision",
     "linear",
     "input",
-    multilinear("input : input", _elementwise_lift, view="maybe"),
+    _CAST,
 )
 
 # --- padding --------------------------------------------------------------------------------------
