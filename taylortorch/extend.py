@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from . import kinds
+from .members import give_members
 from .registry import NAMES, REFUSED, ROWS, RULES, Evaluator, Rule, Sample
-from .tensor import flatten, give_members
+from .tensor import flatten
 
 
 def register_rule(

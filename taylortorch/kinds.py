@@ -37,13 +37,11 @@ from .tensor import (
     flatten,
     full,
     join,
-    reshape_in_place,
     run,
     settle,
-    store,
-    view_of,
     wrap,
 )
+from .writing import reshape_in_place, store, view_of
 
 # --- arguments ----------------------------------------------------------------------------------
 

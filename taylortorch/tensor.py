@@ -2,15 +2,14 @@
 
 It knows no function by name and no rule: ``__torch_function__`` looks the function up in
 ``registry.RULES`` and passes the call on. Two classes share the name. ``TaylorTensor`` is what
-``torch.compile`` traces; ``_Guarded``, its subclass without storage, is what everything in eager
+``torch.compile`` traces; ``Guarded``, its subclass without storage, is what everything in eager
 mode is made of, and its ``__torch_dispatch__`` turns every read that C++ attempts into an error.
 """
 
 from __future__ import annotations
 
 import math
-import types
-from collections.abc import Hashable, Iterable, MutableMapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -222,7 +221,7 @@ class TaylorTensor(torch.Tensor):
         return rule(func, args, kwargs or {})
 
 
-class _Guarded(TaylorTensor):
+class Guarded(TaylorTensor):
     """A TaylorTensor without storage: what cannot be followed raises instead of reading it."""
 
     @classmethod
@@ -238,62 +237,12 @@ class _Guarded(TaylorTensor):
 
 def is_guarded(x: Any) -> bool:
     """Whether ``x`` was made in eager mode; in a trace: outside of it."""
-    return isinstance(x, _Guarded)
+    return isinstance(x, Guarded)
 
 
-def give_members(rules: MutableMapping[Any, Any]) -> None:
-    """Write the members of ``torch.Tensor`` that have a rule into the guarded class, in Python.
-
-    Dynamo takes a tensor whose class has a ``__torch_dispatch__`` for any Python object: passed
-    into a compiled function, it has the methods and operators that Dynamo can read.
-    """
-    for base in (torch.Tensor, torch._C.TensorBase):
-        for name, member in vars(base).items():
-            if name in vars(_Guarded) or name in vars(TaylorTensor):
-                continue
-            if isinstance(member, Hashable) and member in rules:
-                method = _method(member)
-                setattr(_Guarded, name, method)
-                # some C++ code looks the function up in the class of its argument
-                rules[method] = _calling(method)
-                if isinstance(member, types.FunctionType):
-                    # Dynamo reads a method that torch wrote in Python as an attribute
-                    rules[member.__get__] = _bound(member)
-            elif hasattr(member, "__set__") and member.__get__ in rules:
-                setattr(_Guarded, name, _property(member, rules[member.__get__]))
-
-
-def _method(member: Any) -> Any:
-    def method(*args: Any, **kwargs: Any) -> Any:
-        return TaylorTensor.__torch_function__(member, (), args, kwargs)
-
-    return method
-
-
-def _bound(member: Any) -> Any:
-    def method_of(func: Any, args: tuple, kwargs: dict) -> Any:
-        return lambda *rest, **named: TaylorTensor.__torch_function__(
-            member, (), (*args, *rest), named
-        )
-
-    return method_of
-
-
-def _calling(method: Any) -> Any:
-    return lambda func, args, kwargs: method(*args, **kwargs)
-
-
-def _property(member: Any, rule: Any) -> property:
-    # the rule, not its key: Dynamo finds no getter among the keys of a dict
-    return property(
-        lambda x: run(rule, member.__get__, (x,), {}),
-        lambda x, value: TaylorTensor.__torch_function__(member.__set__, (), (x, value)),
-    )
-
-
-_Guarded.__name__ = _Guarded.__qualname__ = "TaylorTensor"
+Guarded.__name__ = Guarded.__qualname__ = "TaylorTensor"
 # libraries that choose their back end by the module of a tensor's class take it for torch's
-_Guarded.__module__ = "torch"
+Guarded.__module__ = "torch"
 
 _LIKELY_DEFAULT = (
     "a C++ operator, a custom autograd.Function, a scripted function or a backward hook was called "
@@ -376,8 +325,14 @@ def wrap(blocks: Iterable[Any], structure: Structure, level: int) -> TaylorTenso
 def _guarded(like: torch.Tensor) -> TaylorTensor:
     # a leaf that requires grad: whatever leaves a graph node on it has escaped the rules
     return _make_wrapper(
-        _Guarded, like.shape, dtype=like.dtype, device=like.device, requires_grad=True
+        Guarded, like.shape, dtype=like.dtype, device=like.device, requires_grad=True
     )
+
+
+def become(target: torch.Tensor, other: torch.Tensor) -> None:
+    """Make the Python object ``target`` the tensor that ``other`` is."""
+    with _without_torch_function():
+        torch.utils.swap_tensors(target, other)
 
 
 def check_value(value: Any, who: str) -> None:
@@ -541,139 +496,6 @@ def flatten(tree: Any, found: list[TaylorTensor]) -> list[TaylorTensor]:
     return found
 
 
-# --- writing to one -----------------------------------------------------------------------------
-
-
-def view_of(base: TaylorTensor, replay: Any, result: TaylorTensor) -> TaylorTensor:
-    """Mark ``result`` as the view ``replay(base)``: writes to one show in the other."""
-    result._view = (base, replay, base._writes)
-    base._viewed = True
-    return result
-
-
-def store(function: Any, target: Any, result: TaylorTensor) -> Any:
-    """Write ``result`` into ``target``, as the in-place ``function`` does; returns ``target``.
-
-    Blocks are never written to: the target gets new ones, and its views and its base follow.
-
-    Raises:
-        UnsupportedFunction: ``target`` is a plain tensor that other tensors may share memory with.
-        RuntimeError: the result does not fit the target, as for plain tensors.
-    """
-    if tuple(result.shape) != tuple(target.shape):
-        raise RuntimeError(
-            f"{name_of(function)}: output with shape {list(target.shape)} doesn't match the "
-            f"broadcast shape {list(result.shape)}"
-        )
-    if result.dtype != target.dtype:
-        if result.is_complex() and not target.is_complex():
-            raise RuntimeError(
-                f"{name_of(function)}: result type {result.dtype} can't be cast to {target.dtype}"
-            )
-        result = run(result.to, target.dtype)
-    if not isinstance(target, TaylorTensor):
-        return adopt(function, target, result)
-    if target._view is not None:
-        _refuse_overlap(function, target)
-        base, replay, _ = target._view
-        store(function, base, run(_scatter, base, replay, result))
-        settle(target)
-        return target
-    blocks = result._blocks
-    if not torch.is_grad_enabled():
-        blocks = tuple(_with_history(new, old) for new, old in _paired(blocks, target._blocks))
-    target._blocks, target._structure = blocks, result._structure
-    target._level = result._level
-    target._writes += 1
-    return target
-
-
-def _paired(new: Sequence[Any], old: Sequence[Any]) -> list[tuple[Any, Any]]:
-    return [(block, old[k] if k < len(old) else None) for k, block in enumerate(new)]
-
-
-def _with_history(new: Any, old: Any) -> Any:
-    """Under ``no_grad`` torch overwrites the numbers of a tensor and keeps its graph."""
-    if old is None or not old.requires_grad:
-        return new
-    with torch.enable_grad():
-        kept = old - old.detach()
-        return kept if new is None else new.detach() + kept
-
-
-def _refuse_overlap(function: Any, view: TaylorTensor) -> None:
-    value = view._blocks[0]
-    while isinstance(value, TaylorTensor):
-        value = value._blocks[0]
-    if any(size > 1 and not step for size, step in zip(value.shape, value.stride(), strict=True)):
-        raise RuntimeError(
-            f"{name_of(function)}: more than one element of the written-to tensor refers to a "
-            "single memory location. Please clone() the tensor before performing the operation."
-        )
-
-
-def reshape_in_place(function: Any, target: TaylorTensor, result: TaylorTensor) -> TaylorTensor:
-    """Make ``target`` what ``result`` is, a series of another shape.
-
-    Raises:
-        UnsupportedFunction: ``target`` is a view, or has views, which would not fit any more.
-    """
-    if target._view is not None or target._viewed:
-        raise UnsupportedFunction(
-            f"{name_of(function)} changes the shape of a TaylorTensor that is a view or has views: "
-            "use the out-of-place function"
-        )
-    if _compiling():
-        target._blocks = result._blocks
-    else:
-        become(target, wrap(result._blocks, result._structure, result._level))
-    return target
-
-
-def _scatter(base: TaylorTensor, replay: Any, part: TaylorTensor) -> Any:
-    """``base`` with ``part`` in place of its view ``replay(base)``."""
-    count = math.prod(base.shape)
-    places = torch.arange(count, device=base.device).reshape(base.shape)
-    where = replay(places).reshape(-1)
-    flat = base.reshape(-1).index_copy(0, where, part.reshape(-1))
-    return flat.reshape(base.shape)
-
-
-def adopt(function: Any, target: torch.Tensor, result: TaylorTensor) -> torch.Tensor:
-    """Turn the plain tensor ``target`` into ``result``, the same Python object."""
-    name = name_of(function)
-    way_out = "make it with torch.zeros_like(x), a constant series, instead"
-    if _compiling():
-        raise UnsupportedFunction(
-            f"{name} writes a TaylorTensor into a plain tensor inside torch.compile: {way_out}"
-        )
-    if target.is_leaf and target.requires_grad:
-        raise RuntimeError(
-            f"{name}: a leaf tensor that requires grad is being used in an in-place operation"
-        )
-    storage = target.untyped_storage()
-    shared = torch._C._storage_Use_Count(storage._cdata) > 2  # type: ignore[attr-defined]
-    if target._base is not None or shared or not storage.resizable():
-        raise UnsupportedFunction(
-            f"{name} writes a TaylorTensor into a plain tensor whose memory other tensors (views, "
-            f".data, an array) share and would not see the coefficients: {way_out}"
-        )
-    try:
-        become(target, wrap(result._blocks, result._structure, result._level))
-    except RuntimeError as error:
-        raise UnsupportedFunction(
-            f"{name} writes a TaylorTensor into a plain tensor that something else refers to "
-            f"({error}): {way_out}"
-        ) from None
-    return target
-
-
-def become(target: torch.Tensor, other: torch.Tensor) -> None:
-    """Make the Python object ``target`` the tensor that ``other`` is."""
-    with _without_torch_function():
-        torch.utils.swap_tensors(target, other)
-
-
 # --- pytrees ------------------------------------------------------------------------------------
 
 
@@ -705,7 +527,7 @@ def _pytree_unflatten(leaves: Iterable[Any], context: Any) -> Any:
     return wrap(blocks, structure, level)
 
 
-for _class in (TaylorTensor, _Guarded):
+for _class in (TaylorTensor, Guarded):
     torch.utils._pytree.register_pytree_node(
         _class,
         _pytree_flatten,

@@ -15,10 +15,12 @@ ALLOWED: dict[str, set[str]] = {
     "registry": set(),
     "lifts": set(),
     "tensor": {"registry", "structures"},
-    "kinds": {"series", "structures", "registry", "tensor", "lifts"},
+    "members": {"tensor"},
+    "writing": {"registry", "tensor"},
+    "kinds": {"series", "structures", "registry", "tensor", "writing", "lifts"},
     "variables": {"structures", "tensor"},
-    "extend": {"kinds", "registry", "tensor"},
-    "rules": {"kinds", "lifts", "registry", "tensor", "series", "structures"},
+    "extend": {"kinds", "members", "registry", "tensor"},
+    "rules": {"kinds", "lifts", "registry", "tensor", "writing", "series", "structures"},
     "__init__": {"rules", "extend", "registry", "tensor", "variables"},
 }
 WITHOUT_TORCH = {"structures", "series"}

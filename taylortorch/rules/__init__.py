@@ -16,8 +16,8 @@ Read in this order; every file is mostly data.
 * ``refused``: functions that would lose derivatives, with the reason
 """
 
+from ..members import give_members
 from ..registry import RULES, declare_overridable
-from ..tensor import give_members
 from . import (
     arithmetic,
     composites,

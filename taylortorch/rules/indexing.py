@@ -15,7 +15,8 @@ from ..kinds import (
 )
 from ..lifts import Lift, by_broadcasting, by_vmap
 from ..registry import UnsupportedFunction, add_rule, call, name_of, t
-from ..tensor import TaylorTensor, blocks_at, flatten, join, run, store, wrap
+from ..tensor import TaylorTensor, blocks_at, flatten, join, run, wrap
+from ..writing import store
 
 MASK = torch.tensor([[True, False, True], [False, False, True]])
 X = t(2, 3, 4, low=-1, high=1)

@@ -13,7 +13,8 @@ import torch
 
 from ..kinds import attribute, constant, constant_of_first, in_place, value, value_of_first
 from ..registry import add_rule, call, t
-from ..tensor import flatten, join, store, wrap
+from ..tensor import flatten, join, wrap
+from ..writing import store
 
 ATTRIBUTES = """
 .shape .dtype .device .ndim .layout .itemsize .nbytes .name .names .is_cpu .is_cuda .is_ipu .is_maia
