@@ -93,6 +93,7 @@ SLOPE: dict[str, Any] = {
     "erf special.erf": lambda x: TWO_OVER_ROOT_PI * torch.exp(-x * x),
     "erfc special.erfc": lambda x: -TWO_OVER_ROOT_PI * torch.exp(-x * x),
     "erfinv special.erfinv": lambda x: HALF_ROOT_PI * torch.exp(torch.erfinv(x) ** 2),
+    "special.erfcx": lambda x: 2 * x * torch.special.erfcx(x) - TWO_OVER_ROOT_PI,
     "special.ndtr": lambda x: torch.exp(-0.5 * x * x) / ROOT_2PI,
     "special.ndtri": lambda x: ROOT_2PI * torch.exp(0.5 * torch.special.ndtri(x) ** 2),
     "special.entr": lambda x: -1 - torch.log(x),
