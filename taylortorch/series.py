@@ -24,14 +24,13 @@ coefficients* (2013), for the multivariate reading.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .structures import Structure
 
 Block = Any
 Series = Sequence[Block]
-Bilinear = Callable[[Block, Block], Block]
 
 
 def total(terms: Iterable[Block]) -> Block:
@@ -43,38 +42,56 @@ def total(terms: Iterable[Block]) -> Block:
     return result
 
 
-def scaled(block: Block, numerator: int, denominator: int = 1) -> Block:
-    """``block * numerator / denominator`` in as few passes as exact arithmetic allows."""
-    if block is None or numerator == denominator:
-        return block
-    if numerator % denominator == 0:
-        return block * (numerator // denominator)
-    if denominator % numerator == 0:
-        return block / (denominator // numerator)
-    return block * numerator / denominator
-
-
-def times(block: Block, factor: Any) -> Block:
-    """``block * factor``, without a pass where the factor is the number 0, 1 or -1."""
+def times(block: Block, factor: Any, divisor: int = 1) -> Block:
+    """``block * factor / divisor`` in as few passes as exact arithmetic allows."""
     if block is None or (isinstance(factor, (int, float)) and factor == 0):
         return None
+    if divisor != 1:
+        if factor % divisor == 0:
+            return times(block, factor // divisor)
+        if divisor % factor == 0:
+            return block / (divisor // factor)
+        return block * factor / divisor
     if isinstance(factor, (int, float)) and abs(factor) == 1:
         return block if factor == 1 else -block
     return block * factor
 
 
-def product(s: Structure, i: int, a: Block, j: int, b: Block, f: Bilinear = operator.mul) -> Block:
+def product(s: Structure, i: int, a: Block, j: int, b: Block) -> Block:
     """The product, of degree ``i + j``, of a degree-``i`` block and a degree-``j`` block."""
     if a is None or b is None:
         return None
     if i == 0 or j == 0:
-        return f(a, b)
-    return s.product(f, (i, j), (a, b))
+        return a * b
+    return s.product(operator.mul, (i, j), (a, b))
 
 
-def convolve(s: Structure, k: int, x: Series, y: Series, first: int = 0, last: int = 0) -> Block:
-    """The degree-k part of ``x * y``, without its first ``first`` and its last ``last`` terms."""
-    return total(product(s, i, x[i], k - i, y[k - i]) for i in range(first, k + 1 - last))
+def add_product(
+    s: Structure,
+    total: Block,
+    i: int,
+    a: Block,
+    j: int,
+    b: Block,
+    factor: Any = 1,
+    divisor: int = 1,
+) -> Block:
+    """``total + a * b * factor / divisor``: one pass for blocks that can (``addcmul``)."""
+    if a is None or b is None or factor == 0:
+        return total
+    if total is None:
+        return product(s, i, times(a, factor, divisor), j, b)
+    if (i == 0 or j == 0 or s.elementwise) and hasattr(total, "addcmul"):
+        return total.addcmul(a, b, value=factor / divisor)
+    return total + times(product(s, i, a, j, b), factor, divisor)
+
+
+def convolve(s: Structure, k: int, x: Series, y: Series, last: int = 0) -> Block:
+    """The degree-k part of ``x * y``, without its last ``last`` terms."""
+    result = None
+    for i in range(k + 1 - last):
+        result = add_product(s, result, i, x[i], k - i, y[k - i])
+    return result
 
 
 def cauchy(s: Structure, x: Series, y: Series, y0: Block = None) -> list[Block]:
@@ -85,9 +102,11 @@ def cauchy(s: Structure, x: Series, y: Series, y0: Block = None) -> list[Block]:
 
 def square_term(s: Structure, k: int, x: Series, first: int = 0) -> Block:
     """The degree-k part of ``x * x`` from terms of degree >= ``first``, each pair formed once."""
-    pairs = total(product(s, i, x[i], k - i, x[k - i]) for i in range(first, (k + 1) // 2))
-    middle = product(s, k // 2, x[k // 2], k // 2, x[k // 2]) if k % 2 == 0 else None
-    return total((scaled(pairs, 2), middle if k // 2 >= first else None))
+    half = k // 2
+    result = product(s, half, x[half], half, x[half]) if k % 2 == 0 and half >= first else None
+    for i in range(first, (k + 1) // 2):
+        result = add_product(s, result, k - i, x[k - i], i, x[i], 2)
+    return result
 
 
 def square(s: Structure, x: Series, y0: Block = None) -> list[Block]:
@@ -100,11 +119,9 @@ def divide(s: Structure, y0: Block, x: Series, d: Series) -> list[Block]:
     """``x / d`` from ``y d = x``: ``y_k = (x_k - sum_{i<k} y_i d_{k-i}) / d_0``."""
     y = [y0]
     for k in range(1, len(x)):
-        known = convolve(s, k, y, d, last=1)
-        if known is None:
-            rest = x[k]
-        else:
-            rest = -known if x[k] is None else x[k] - known
+        rest = x[k]
+        for i in range(k):
+            rest = add_product(s, rest, k - i, d[k - i], i, y[i], -1)
         y.append(None if rest is None else rest / d[0])
     return y
 
@@ -120,11 +137,11 @@ def integrate(s: Structure, y0: Block, *factors: tuple[Series, Series]) -> list[
 
 def integrate_term(s: Structure, k: int, *factors: tuple[Series, Series]) -> Block:
     """The degree-k part of ``integrate``."""
-    return total(
-        scaled(product(s, j, x[j], k - j, g[k - j]), j, k)
-        for x, g in factors
-        for j in range(1, k + 1)
-    )
+    result = None
+    for x, g in factors:
+        for j in range(k, 0, -1):
+            result = add_product(s, result, j, x[j], k - j, g[k - j], j, k)
+    return result
 
 
 def ode(
@@ -180,11 +197,9 @@ def power(s: Structure, y0: Block, x: Series, p: Any) -> list[Block]:
     """
     y = [y0]
     for k in range(1, len(x)):
-        terms = []
+        rest = None
         for j in range(1, k + 1):
-            term = product(s, j, x[j], k - j, y[k - j])
-            terms.append(None if term is None else term * (j * (p + 1) - k))
-        rest = total(terms)
+            rest = add_product(s, rest, j, x[j], k - j, y[k - j], j * (p + 1) - k)
         y.append(None if rest is None else rest / (x[0] * k))
     return y
 

@@ -28,7 +28,12 @@ IndexSet = tuple[tuple[MultiIndex, ...], ...]
 
 
 class Structure:
-    """How the blocks of degree >= 1 of a series are laid out."""
+    """How the blocks of degree >= 1 of a series are laid out.
+
+    ``elementwise``: the product of two blocks is a plain ``a * b``.
+    """
+
+    elementwise = False
 
     def leads(self, degree: int) -> bool:
         """Whether a block of this degree has a leading axis before the value's."""
@@ -66,6 +71,8 @@ class Structure:
 class Line(Structure):
     """One direction: ``x(t) = c_0 + c_1 t + ... + c_K t**K``."""
 
+    elementwise = True
+
     def __eq__(self, other: object) -> bool:
         return type(other) is Line
 
@@ -81,6 +88,8 @@ class Line(Structure):
 
 class Bundle(Structure):
     """R directions that share one value."""
+
+    elementwise = True
 
     def __init__(self, count: int) -> None:
         self.count = count

@@ -375,9 +375,9 @@ def test_times_a_number_knows_zero_and_one(block: Any, factor: Any, expected: An
 
 
 @pytest.mark.parametrize(("numerator", "denominator"), [(1, 1), (6, 3), (2, 6), (2, 3), (1, 7)])
-def test_scaled_is_exact(numerator: int, denominator: int) -> None:
-    assert series.scaled(Q(5, 11), numerator, denominator) == Q(5 * numerator, 11 * denominator)
-    assert series.scaled(None, numerator, denominator) is None
+def test_times_is_exact(numerator: int, denominator: int) -> None:
+    assert series.times(Q(5, 11), numerator, denominator) == Q(5 * numerator, 11 * denominator)
+    assert series.times(None, numerator, denominator) is None
 
 
 def test_partitions_of_seven_are_all_there_once() -> None:
