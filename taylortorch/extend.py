@@ -10,7 +10,7 @@ import torch
 
 from . import kinds
 from .members import give_members
-from .registry import NAMES, REFUSED, ROWS, RULES, Evaluator, Rule, Sample
+from .registry import NAMES, REFUSED, ROWS, RULES, Evaluator, Rule, Sample, claim
 from .tensor import flatten
 
 
@@ -46,7 +46,11 @@ def register_rule(
         ValueError: the function has a rule already.
 
     >>> import torch, taylortorch as tt
-    >>> cube = tt.register_rule(lambda x: x.numpy() and x, derivative=lambda x: 3 * x**2)
+    >>> def cube(x):  # opaque to torch
+    ...     return torch.tensor([entry**3 for entry in x.tolist()])
+    >>> cube = tt.register_rule(cube, derivative=lambda x: 3 * x**2)
+    >>> cube(tt.TaylorTensor(torch.tensor([2.0]))).derivatives
+    (tensor([8.]), tensor([12.]), tensor([12.]))
     """
     ways = {
         "slope": derivative,
@@ -76,13 +80,13 @@ def register_rule(
         assert evaluate is not None
         rule, says = evaluate, "by hand"
 
-    served, entry = _entry(function, rule)
-    if entry in RULES:
-        raise ValueError(f"{_name(function)} has a rule already")
-    RULES[entry] = rule
+    keys = _keys(function)
+    for key in keys:
+        claim(key, rule)
+        REFUSED.pop(key, None)
+        NAMES.setdefault(key, _name(function))
     give_members(RULES)
-    REFUSED.pop(entry, None)
-    NAMES.setdefault(entry, _name(function))
+    served = _served(function, rule)
     ROWS.append(Rule(_name(function), kind, says, (served,), (), tuple(samples)))
     return served
 
@@ -91,35 +95,35 @@ def _name(function: Any) -> str:
     return str(getattr(function, "__qualname__", None) or getattr(function, "__name__", function))
 
 
-def _entry(function: Any, rule: Evaluator) -> tuple[Any, Any]:
-    """What the user calls, and the object under which its rule is found."""
+def _keys(function: Any) -> tuple[Any, ...]:
+    """The objects that calls of ``function`` arrive as."""
+    operator = getattr(function, "_opoverload", None)
+    if operator is not None:
+        # a torch.library.custom_op
+        return operator, operator.overloadpacket
+    if isinstance(function, torch._ops.OpOverloadPacket):
+        return function, *(getattr(function, name) for name in function.overloads())
+    return (function,)
+
+
+def _served(function: Any, rule: Evaluator) -> Any:
+    """What the user calls: the function, or something that dispatches where torch does not."""
     if isinstance(function, type) and issubclass(function, torch.autograd.Function):
-        apply = function.apply
-
-        def applied(*args: Any, **kwargs: Any) -> Any:
-            if flatten((args, kwargs), []):
-                return rule(apply, args, kwargs)
-            return apply(*args, **kwargs)
-
-        function.apply = staticmethod(applied)  # type: ignore[method-assign]
-        return function, applied
-    opoverload = getattr(function, "_opoverload", None)
-    if opoverload is not None:
-        # a torch.library.custom_op: calls of it arrive as calls of its operator
-        RULES[opoverload] = RULES[opoverload.overloadpacket] = rule
-        return function, function
-    if isinstance(function, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
-        if isinstance(function, torch._ops.OpOverloadPacket):
-            for name in function.overloads():
-                RULES[getattr(function, name)] = rule
-        return function, function
+        function.apply = staticmethod(_dispatching(function.apply, rule))  # type: ignore
+        return function
+    dispatched = (torch._ops.OpOverload, torch._ops.OpOverloadPacket)
+    if isinstance(function, dispatched) or hasattr(function, "_opoverload"):
+        return function
     if function in torch.overrides.get_testing_overrides():
-        return function, function
+        return function
+    return _dispatching(function, rule)
 
+
+def _dispatching(function: Callable, rule: Evaluator) -> Callable:
     @functools.wraps(function)
-    def served(*args: Any, **kwargs: Any) -> Any:
+    def dispatching(*args: Any, **kwargs: Any) -> Any:
         if flatten((args, kwargs), []):
-            return rule(function, args, kwargs)
+            return rule(dispatching, args, kwargs)
         return function(*args, **kwargs)
 
-    return served, served
+    return dispatching

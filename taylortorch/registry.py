@@ -157,14 +157,19 @@ def add_rule(
                 out_of_place = getattr(torch.Tensor, name, None) or functions[0]
                 written.update((target, out_of_place) for target in targets)
     for function in functions:
-        _claim(function, evaluate)
+        claim(function, evaluate)
     for function, out_of_place in written.items():
         assert in_place is not None
-        _claim(function, in_place(out_of_place))
+        claim(function, in_place(out_of_place))
     ROWS.append(Rule(names.split()[0], kind, says, functions, tuple(written), tuple(samples)))
 
 
-def _claim(function: Any, evaluate: Evaluator) -> None:
+def claim(function: Any, evaluate: Evaluator) -> None:
+    """Give a function its rule.
+
+    Raises:
+        ValueError: it has one already.
+    """
     if function in RULES:
         raise ValueError(f"{name_of(function)} has a rule already")
     RULES[function] = evaluate
