@@ -7,6 +7,7 @@ bodies (``torch.nn.functional``), rebuilt so that they do not hand the call back
 
 from __future__ import annotations
 
+import math
 import sys
 import types
 from collections.abc import Callable, Sequence
@@ -28,6 +29,8 @@ def _softmax(input: Any, dim: int, dtype: torch.dtype | None = None) -> Any:
     x = input if dtype is None else input.to(dtype)
     if x.ndim == 0:
         return torch.ones_like(x)
+    if x.numel() == 0:
+        return torch.clone(x)
     e = torch.exp(x - torch.amax(x.detach(), dim, keepdim=True))
     return e / torch.sum(e, dim, keepdim=True)
 
@@ -36,6 +39,8 @@ def _log_softmax(input: Any, dim: int, dtype: torch.dtype | None = None) -> Any:
     x = input if dtype is None else input.to(dtype)
     if x.ndim == 0:
         return torch.zeros_like(x)
+    if x.numel() == 0:
+        return torch.clone(x)
     shifted = x - torch.amax(x.detach(), dim, keepdim=True)
     return shifted - torch.log(torch.sum(torch.exp(shifted), dim, keepdim=True))
 
@@ -69,7 +74,8 @@ def _group_norm(
     cudnn_enabled: bool = True,
 ) -> Any:
     batch, channels = input.shape[:2]
-    grouped = torch.reshape(input, (batch, num_groups, -1))
+    size = math.prod(input.shape[1:]) // num_groups
+    grouped = torch.reshape(input, (batch, num_groups, size))
     normal = torch.reshape(_layer_norm(grouped, grouped.shape[-1:], eps=eps), tuple(input.shape))
     shape = (1, channels) + (1,) * (input.ndim - 2)
     return _affine(
@@ -146,6 +152,8 @@ def _batch_norm(
     cudnn_enabled: bool,
 ) -> Any:
     """In train mode through the batch statistics, as autograd; running statistics move once."""
+    if input.numel() == 0:
+        return torch.clone(input)
     shape = (1, -1) + (1,) * (input.ndim - 2)
     if training:
         axes = (0, *range(2, input.ndim))

@@ -71,6 +71,11 @@ def _mish_slope(x: Any) -> Any:
     return gate + x * torch.sigmoid(x) * (1 - gate * gate)
 
 
+def _share(a: Any, b: Any, scale: float) -> Any:
+    """``exp(a) / (exp(a) + exp(b))``; 1/2 where the two are the same infinity."""
+    return torch.sigmoid(scale * torch.where(a == b, 0.0 * torch.nan_to_num(a), a - b))
+
+
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
 AT_ZERO = call(t(2, 3, low=0, high=0))
 
@@ -109,11 +114,8 @@ SLOPE: dict[str, Any] = {
     "selu nn.functional.selu": lambda x: _elu_slope(x, SELU_ALPHA, SELU_SCALE),
     "atan2 arctan2": (lambda y, x: x / (x * x + y * y), lambda y, x: -y / (x * x + y * y)),
     "hypot": (lambda x, y: x / torch.hypot(x, y), lambda x, y: y / torch.hypot(x, y)),
-    "logaddexp": (lambda a, b: torch.sigmoid(a - b), lambda a, b: torch.sigmoid(b - a)),
-    "logaddexp2": (
-        lambda a, b: torch.sigmoid(LN2 * (a - b)),
-        lambda a, b: torch.sigmoid(LN2 * (b - a)),
-    ),
+    "logaddexp": (lambda a, b: _share(a, b, 1.0), lambda a, b: _share(b, a, 1.0)),
+    "logaddexp2": (lambda a, b: _share(a, b, LN2), lambda a, b: _share(b, a, LN2)),
     "xlogy special.xlogy": (
         lambda x, y: (
             torch.where((x == 0) & (y <= 0), 0.0, torch.log(torch.where(y > 0, y, 1.0)))

@@ -113,6 +113,8 @@ def _masked_fill(input: Any, mask: Any, value: Any) -> Any:
 
 
 def _index_fill(input: Any, dim: int, index: Any, value: Any) -> Any:
+    if input.ndim == 0:
+        return torch.where(torch.tensor(index.numel() > 0, device=input.device), value, input)
     mask = torch.zeros(input.shape[dim], dtype=torch.bool, device=input.device)
     mask = mask.index_fill(0, index, True)
     shape = [1] * input.ndim

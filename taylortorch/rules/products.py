@@ -253,7 +253,7 @@ def _chain_matmul(*matrices: Any) -> Any:
 
 def _matrix_power(input: Any, n: int) -> Any:
     if n < 0:
-        raise NotImplementedError(
+        raise UnsupportedFunction(
             "torch.linalg.matrix_power(n < 0) of a TaylorTensor needs the inverse: not yet"
         )
     result = None

@@ -9,7 +9,7 @@ import torch
 
 from ..kinds import composite, in_place, multilinear
 from ..lifts import by_axes, by_vmap
-from ..registry import add_rule, call, t
+from ..registry import UnsupportedFunction, add_rule, call, t
 
 X = t(2, 3, 4, low=-1, high=1)
 POSITIVE = t(2, 3, 4)
@@ -90,6 +90,8 @@ def _var(
     centred = input - torch.mean(input, axes, keepdim=True) if axes else input - input
     squares = centred * centred if not input.is_complex() else (centred * centred.conj()).real
     total = torch.sum(squares, axes, keepdim=keepdim) if axes else squares
+    if count == 0:
+        return total + math.nan
     return total / max(count - correction, 0)
 
 
@@ -146,8 +148,8 @@ def _norm(
     if p is None or p == "fro":
         p = 2
     if isinstance(p, str):
-        raise NotImplementedError(
-            f"torch.norm(p={p!r}) of a TaylorTensor: use torch.linalg functions of its values"
+        raise UnsupportedFunction(
+            f"torch.norm(p={p!r}) of a TaylorTensor needs singular values: not supported yet"
         )
     return _vector_norm(input, p, dim, keepdim, dtype=dtype)
 
@@ -181,7 +183,7 @@ def _matrix_norm(
         for axis in sorted((rows, columns), reverse=True):
             result = torch.squeeze(result, axis)
         return result
-    raise NotImplementedError(
+    raise UnsupportedFunction(
         f"torch.linalg.matrix_norm(ord={ord!r}) of a TaylorTensor needs singular values: "
         "not supported yet"
     )
@@ -195,6 +197,8 @@ def _logsumexp(input: Any, dim: Any, keepdim: bool = False) -> Any:
     axes = _axes(input, dim)
     if not axes:
         return torch.clone(input)
+    if input.numel() == 0:
+        return torch.log(torch.sum(input, axes, keepdim=keepdim))
     peak = torch.amax(input.detach(), axes, True)
     peak = torch.where(torch.isfinite(peak), peak, 0.0)
     total = torch.log(torch.sum(torch.exp(input - peak), axes, keepdim=keepdim))

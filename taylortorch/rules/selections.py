@@ -197,12 +197,12 @@ def _rrelu(
     upper: float = 1.0 / 3,
     training: bool = False,
     inplace: bool = False,
-    generator: Any = None,
 ) -> Any:
     if not training:
         return F.leaky_relu(input, (lower + upper) / 2)
-    drawn = torch.empty(input.shape, dtype=input.dtype, device=input.device)
-    drawn.uniform_(lower, upper, generator=generator)
+    # the slopes that torch draws for the value, from the same random numbers
+    value = input.detach()
+    drawn = torch.rrelu(value, lower, upper, True) / torch.where(value >= 0, 1.0, value)
     return torch.where(input >= 0, input, drawn * input)
 
 
