@@ -319,37 +319,29 @@ def _reduced(entries: Any, reduction: str) -> Any:
     return torch.mean(entries) if reduction == "mean" else torch.sum(entries)
 
 
-def _mse_loss(
-    input: Any,
-    target: Any,
-    size_average: bool | None = None,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-    weight: Any = None,
-) -> Any:
-    squares = torch.square(input - target)
-    if weight is None:
-        return _reduced(squares, reduction)
-    if reduction == "mean":
-        return torch.sum(squares * weight) / torch.sum(torch.ones_like(squares) * weight)
-    return _reduced(squares * weight, reduction)
+def _pointwise_loss(entries_of: Callable) -> Callable:
+    """A loss that is a weighted mean or sum of ``entries_of(input, target)``."""
+
+    def body(
+        input: Any,
+        target: Any,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        weight: Any = None,
+    ) -> Any:
+        entries = entries_of(input, target)
+        if weight is None:
+            return _reduced(entries, reduction)
+        if reduction == "mean":
+            return torch.sum(entries * weight) / torch.sum(torch.ones_like(entries) * weight)
+        return _reduced(entries * weight, reduction)
+
+    return body
 
 
-def _l1_loss(
-    input: Any,
-    target: Any,
-    size_average: bool | None = None,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-    weight: Any = None,
-) -> Any:
-    entries = torch.abs(input - target)
-    if weight is None:
-        return _reduced(entries, reduction)
-    if reduction == "mean":
-        return torch.sum(entries * weight) / torch.sum(torch.ones_like(entries) * weight)
-    return _reduced(entries * weight, reduction)
-
+_mse_loss = _pointwise_loss(lambda input, target: torch.square(input - target))
+_l1_loss = _pointwise_loss(lambda input, target: torch.abs(input - target))
 
 BODIES_HERE: dict[str, tuple[Callable, list]] = {
     "glu": (_glu, [call(X, 2)]),
