@@ -20,9 +20,12 @@ import taylortorch as tt
 from tests.oracle import along
 
 VERDICTS = Path(__file__).with_name("op_db.txt")
-SAMPLES, LARGEST = 5, 2000
+SAMPLES, LARGEST = 5, 10_000
 # reverse mode over reverse mode is itself wrong at order 3 for these
 WRONG_AT_ORDER_3 = ("layer_norm", "batch_norm", "instance_norm", "group_norm")
+# torch's own second derivative is off, or its first where indices repeat (the forward pass
+# overwrites, the backward pass adds)
+NOT_COMPARABLE = ("linear_cross_entropy_chunked", "max_unpool2d", "max_unpool3d")
 # drawn anew at every call, so there is nothing to compare with
 RANDOM = ("dropout", "rrelu", "bernoulli", "multinomial", "normal", "rand_like", "gumbel_softmax")
 
@@ -141,6 +144,8 @@ def verdict(name: str) -> str:
     op = ENTRIES[name]
     if any(random in name for random in RANDOM):
         return "random"
+    if any(part in name for part in NOT_COMPARABLE):
+        return "incomparable"
     order = 2 if any(part in name for part in WRONG_AT_ORDER_3) else 3
     single = name in ("float", "half", "bfloat16", "chalf", "cfloat")
     torch.manual_seed(0)

@@ -14,13 +14,14 @@ ALLOWED: dict[str, set[str]] = {
     "series": {"structures"},
     "registry": set(),
     "lifts": set(),
+    "bodies": set(),
     "tensor": {"registry", "structures"},
     "members": {"tensor"},
     "writing": {"registry", "tensor"},
     "kinds": {"series", "structures", "registry", "tensor", "writing", "lifts"},
     "variables": {"structures", "tensor"},
     "extend": {"kinds", "members", "registry", "tensor"},
-    "rules": {"kinds", "lifts", "registry", "tensor", "writing", "series", "structures"},
+    "rules": {"bodies", "kinds", "lifts", "registry", "tensor", "writing", "series", "structures"},
     "__init__": {"rules", "extend", "registry", "tensor", "variables"},
 }
 WITHOUT_TORCH = {"structures", "series"}

@@ -16,6 +16,7 @@ import torch
 import taylortorch as tt
 from taylortorch.registry import ROWS, Sample, T, name_of
 from tests.oracle import along, contracted
+from tests.references import REFERENCES
 
 ORDERS = (1, 2, 3, 5)
 
@@ -94,35 +95,6 @@ def cases(kinds_left_out: tuple[str, ...] = ("value", "constant")) -> list[Any]:
         for n, sample in enumerate(rule.samples)
         if accepts(function, sample)
     ]
-
-
-def _layer_norm(x: Any, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
-    axes = tuple(range(-len(shape), 0))
-    y = (x - x.mean(axes, keepdim=True)) / (x.var(axes, correction=0, keepdim=True) + eps).sqrt()
-    y = y if weight is None else y * weight
-    return y if bias is None else y + bias
-
-
-def _batch_norm(
-    x: Any, w: Any, b: Any, mean: Any, var: Any, training: bool, momentum: Any, eps: float, _: Any
-) -> Any:
-    if training:
-        mean, var = x.mean((0, 2)), x.var((0, 2), correction=0)
-    y = (x - mean[:, None]) / (var[:, None] + eps).sqrt()
-    return y * w[:, None] + b[:, None]
-
-
-# closed forms, where reverse mode over reverse mode is wrong at order 3 or not implemented
-REFERENCES = {
-    "layer_norm": _layer_norm,
-    "batch_norm": lambda *args: (
-        _batch_norm(*args) if len(args) == 9 else torch.nn.functional.batch_norm(*args)
-    ),
-    "hardsigmoid": lambda x: ((x + 3).clamp(0, 6)) / 6,
-    "__rmod__": lambda x, other: other - x * torch.floor(other / x),
-    "native_channel_shuffle": torch.channel_shuffle,
-    "channel_shuffle": lambda x, groups: x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2),
-}
 
 
 @pytest.mark.parametrize(("function", "sample"), cases())

@@ -11,7 +11,10 @@ Read in this order; every file is mostly data.
 * ``joining``: cat, stack, meshgrid ...
 * ``reductions``: sum, mean, cumsum, prod, var, norm, logsumexp
 * ``products``: matmul, linear, einsum, conv ...
-* ``composites``: softmax, layer_norm, dropout, losses ... (torch code on TaylorTensors)
+* ``linalg``: solve, inv, det, cholesky, qr, eigh, svd ... (equations solved degree by degree)
+* ``composites``: softmax, layer_norm, dropout ... (torch code on TaylorTensors)
+* ``spatial``: pooling, interpolation, grid_sample, unfold, embedding, distances
+* ``losses``: every loss of ``torch.nn.functional``
 * ``protocol``: what Python and autograd ask of a tensor (repr, len, copy, pickle, backward)
 * ``refused``: functions that would lose derivatives, with the reason
 """
@@ -24,12 +27,15 @@ from . import (
     elementwise,
     indexing,
     joining,
+    linalg,
+    losses,
     products,
     protocol,
     reductions,
     refused,
     selections,
     shapes,
+    spatial,
     values,
 )
 
@@ -45,11 +51,14 @@ __all__ = [
     "elementwise",
     "indexing",
     "joining",
+    "linalg",
+    "losses",
     "products",
     "protocol",
     "reductions",
     "refused",
     "selections",
     "shapes",
+    "spatial",
     "values",
 ]

@@ -8,14 +8,13 @@ bodies (``torch.nn.functional``), rebuilt so that they do not hand the call back
 from __future__ import annotations
 
 import math
-import sys
-import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
+from ..bodies import own_body
 from ..kinds import composite, in_place, with_inplace_argument
 from ..registry import add_rule, call, t
 from ..tensor import TaylorTensor
@@ -243,42 +242,6 @@ TABLE: dict[str, tuple[Callable, list]] = {
 
 # --- torch's own bodies ---------------------------------------------------------------------------
 
-
-def _shadow_of(module: types.ModuleType) -> types.ModuleType:
-    """A copy of a module whose functions never ask whether an argument has a torch function.
-
-    It is registered in ``sys.modules`` because Dynamo looks globals up by module name.
-    """
-    shadow = types.ModuleType(f"taylortorch.rules._bodies_of_{module.__name__.replace('.', '_')}")
-    for name, value in vars(module).items():
-        if not name.startswith("__") or name == "__builtins__":
-            setattr(shadow, name, value)
-    for name in ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic"):
-        setattr(shadow, name, _never)
-    sys.modules[shadow.__name__] = shadow
-    return shadow
-
-
-def _never(*arguments: Any) -> bool:
-    return False
-
-
-_FUNCTIONAL = _shadow_of(F)
-
-
-def own_body(function: Any) -> Callable:
-    """The Python body of a function of ``torch.nn.functional``, going on to what it calls."""
-    body = types.FunctionType(
-        function.__code__,
-        vars(_FUNCTIONAL),
-        function.__name__,
-        function.__defaults__,
-        function.__closure__,
-    )
-    body.__kwdefaults__ = function.__kwdefaults__
-    return body
-
-
 TARGET = torch.full((2, 3), 0.3, dtype=torch.float64)
 CLASSES = torch.tensor([1, 0])
 TORCH_BODIES: dict[str, list] = {
@@ -294,8 +257,8 @@ TORCH_BODIES: dict[str, list] = {
     "group_norm": [call(t(2, 4, 3), 2, t(4), t(4))],
     "rms_norm": [call(X, (4,), t(4), 1e-6)],
     "batch_norm": [call(X, *TRAINED, t(3), t(3))],
-    "instance_norm": [],
-    "local_response_norm": [],
+    "instance_norm": [call(t(2, 3, 4), None, None, t(3), t(3))],
+    "local_response_norm": [call(t(2, 3, 4), 3, 0.5), call(t(2, 3, 2, 2), 2, 0.5)],
     "dropout": [call(X, 0.5, False)],
     "dropout1d": [call(X, 0.5, False)],
     "dropout2d": [],

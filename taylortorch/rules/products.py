@@ -253,9 +253,7 @@ def _chain_matmul(*matrices: Any) -> Any:
 
 def _matrix_power(input: Any, n: int) -> Any:
     if n < 0:
-        raise UnsupportedFunction(
-            "torch.linalg.matrix_power(n < 0) of a TaylorTensor needs the inverse: not yet"
-        )
+        input, n = torch.linalg.inv(input), -n
     result = None
     while n:
         if n & 1:

@@ -9,7 +9,7 @@ import torch
 
 from ..kinds import composite, in_place, multilinear
 from ..lifts import by_axes, by_vmap
-from ..registry import UnsupportedFunction, add_rule, call, t
+from ..registry import add_rule, call, t
 
 X = t(2, 3, 4, low=-1, high=1)
 POSITIVE = t(2, 3, 4)
@@ -147,10 +147,8 @@ def _norm(
 ) -> Any:
     if p is None or p == "fro":
         p = 2
-    if isinstance(p, str):
-        raise UnsupportedFunction(
-            f"torch.norm(p={p!r}) of a TaylorTensor needs singular values: not supported yet"
-        )
+    if p == "nuc":
+        return _matrix_norm(input, p, (-2, -1) if dim is None else dim, keepdim, dtype=dtype)
     return _vector_norm(input, p, dim, keepdim, dtype=dtype)
 
 
@@ -173,20 +171,21 @@ def _matrix_norm(
     if ord == "fro":
         return _vector_norm(A, 2, dim, keepdim)
     rows, columns = (axis % A.ndim for axis in dim)
-    along, across = (rows, columns) if abs(ord) == 1 else (columns, rows)
-    if ord in (1, -1, math.inf, -math.inf):
-        sums = torch.sum(torch.abs(A), along, keepdim=True)
-        pick = torch.amax if ord > 0 else torch.amin
-        result = pick(sums, across, True)
-        if keepdim:
-            return result
-        for axis in sorted((rows, columns), reverse=True):
-            result = torch.squeeze(result, axis)
+    if ord in (2, -2, "nuc"):
+        values = torch.linalg.svdvals(torch.movedim(A, (rows, columns), (-2, -1)))
+        if ord == "nuc":
+            result = torch.sum(values, -1)
+        else:
+            result = (torch.amax if ord > 0 else torch.amin)(values, -1)
+        for axis in sorted((rows, columns)) if keepdim else ():
+            result = torch.unsqueeze(result, axis)
         return result
-    raise UnsupportedFunction(
-        f"torch.linalg.matrix_norm(ord={ord!r}) of a TaylorTensor needs singular values: "
-        "not supported yet"
-    )
+    along, across = (rows, columns) if abs(ord) == 1 else (columns, rows)
+    sums = torch.sum(torch.abs(A), along, keepdim=True)
+    result = (torch.amax if ord > 0 else torch.amin)(sums, across, True)
+    for axis in () if keepdim else sorted((rows, columns), reverse=True):
+        result = torch.squeeze(result, axis)
+    return result
 
 
 def _dist(input: Any, other: Any, p: float = 2) -> Any:
@@ -233,7 +232,10 @@ TABLE: dict[str, tuple[Any, list]] = {
         _vector_norm,
         [call(X), call(X, 3, 1), call(X, 1, (0, 1)), call(X, 2.5, 1), call(X, math.inf, 1)],
     ),
-    "linalg.matrix_norm": (_matrix_norm, [call(X), call(X, 1), call(X, math.inf)]),
+    "linalg.matrix_norm": (
+        _matrix_norm,
+        [call(X), call(X, 1), call(X, math.inf), call(X, 2), call(X, "nuc", (0, 1), True)],
+    ),
     "dist": (_dist, [call(t(2, 3), t(3), 3)]),
     "logsumexp special.logsumexp": (_logsumexp, [call(X, 1), call(X, (0, 2), True)]),
     "nansum": (_nansum, [call(X, 1), call(X)]),

@@ -1,0 +1,177 @@
+"""Closed forms of functions for which reverse mode over reverse mode is wrong or not implemented.
+
+Layer, batch and instance norm are wrong in torch at order 3; the others lack a second derivative.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import torch
+
+
+def _layer_norm(x: Any, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
+    axes = tuple(range(-len(shape), 0))
+    y = (x - x.mean(axes, keepdim=True)) / (x.var(axes, correction=0, keepdim=True) + eps).sqrt()
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
+
+
+def _batch_norm(
+    x: Any, w: Any, b: Any, mean: Any, var: Any, training: bool, momentum: Any, eps: float, _: Any
+) -> Any:
+    if training:
+        mean, var = x.mean((0, 2)), x.var((0, 2), correction=0)
+    y = (x - mean[:, None]) / (var[:, None] + eps).sqrt()
+    return y * w[:, None] + b[:, None]
+
+
+def _reduced(entries: Any, reduction: Any) -> Any:
+    if reduction in (0, "none"):
+        return entries
+    return entries.mean() if reduction in (1, "mean") else entries.sum()
+
+
+def _normal(x: Any, axes: Any, eps: float) -> tuple[Any, Any, Any]:
+    mean = x.mean(axes, keepdim=True)
+    rstd = (x.var(axes, correction=0, keepdim=True) + eps) ** -0.5
+    return (x - mean) * rstd, mean, rstd
+
+
+def _native_layer_norm(x: Any, shape: Any, weight: Any, bias: Any, eps: float) -> Any:
+    # torch's autograd takes the statistics for constants
+    y, mean, rstd = _normal(x, tuple(range(-len(shape), 0)), eps)
+    return (y if weight is None else y * weight + bias), mean.detach(), rstd.detach()
+
+
+def _native_group_norm(x: Any, w: Any, b: Any, n: int, c: int, _: Any, g: int, eps: float) -> Any:
+    y, mean, rstd = _normal(x.reshape(n, g, -1), (2,), eps)
+    return y.reshape(x.shape) * w[:, None] + b[:, None], mean[..., 0], rstd[..., 0]
+
+
+def _native_batch_norm(x: Any, w: Any, b: Any, *others: Any) -> Any:
+    y, mean, rstd = _normal(x, (0, 2), others[-1])
+    return y * w[:, None] + b[:, None], mean.detach().flatten(), rstd.detach().flatten()
+
+
+def _instance_norm(x: Any, *args: Any) -> Any:
+    if len(args) == 8:
+        w, b, mean, var, by_batch, _, eps, _ = args
+    else:
+        (mean, var, w, b), by_batch, eps = args, True, 1e-5
+    shape = (1, -1) + (1,) * (x.ndim - 2)
+    if by_batch:
+        y = _normal(x, tuple(range(2, x.ndim)), eps)[0]
+    else:
+        y = (x - mean.reshape(shape)) / (var.reshape(shape) + eps).sqrt()
+    return y * w.reshape(shape) + b.reshape(shape)
+
+
+def _distances(d: Any, p: float) -> Any:
+    return (d.abs() ** p).sum(-1) ** (1 / p)
+
+
+def _pdist(x: Any, p: float = 2.0) -> Any:
+    first, second = torch.triu_indices(len(x), len(x), 1)
+    return _distances(x[first] - x[second], p)
+
+
+def _embedding_bag(*args: Any, **kwargs: Any) -> Any:
+    weight, indices, offsets, *rest = (*args, None)
+    if not weight.is_floating_point():
+        return torch.nn.functional.embedding_bag(*args, **kwargs)
+    if len(rest) < 4 or rest[3] is None:
+        return torch.embedding_bag(*args)[0]
+    ends = [*offsets[1:].tolist(), len(indices)]
+    rows = weight[indices] * rest[3][:, None]
+    return torch.stack([rows[a:b].sum(0) for a, b in zip(offsets.tolist(), ends, strict=True)])
+
+
+def _multi_margin(
+    x: Any, target: Any, p: int = 1, margin: float = 1.0, weight: Any = None, reduction: Any = 1
+) -> Any:
+    rows = []
+    for scores, y in zip(x.reshape(-1, x.shape[-1]), target.reshape(-1).tolist(), strict=True):
+        terms = [(margin - scores[y] + s).clamp(min=0) ** p for j, s in enumerate(scores) if j != y]
+        rows.append((1.0 if weight is None else weight[y]) * sum(terms) / len(scores))
+    return _reduced(torch.stack(rows) if x.ndim == 2 else rows[0], reduction)
+
+
+def _multilabel_margin(x: Any, target: Any, reduction: Any = 1) -> Any:
+    rows = []
+    scores_of, labels_of = (y.reshape(-1, x.shape[-1]) for y in (x, target))
+    for scores, labels in zip(scores_of, labels_of.tolist(), strict=True):
+        here = labels[: labels.index(-1)] if -1 in labels else labels
+        others = [j for j in range(len(scores)) if j not in here]
+        terms = [(1 - scores[y] + scores[j]).clamp(min=0) for y in here for j in others]
+        rows.append(sum(terms, 0 * scores[0]) / len(scores))
+    return _reduced(torch.stack(rows) if x.ndim == 2 else rows[0], reduction)
+
+
+def _ctc(
+    logs: Any, targets: Any, inputs: Any, lengths: Any, blank: int = 0, reduction: Any = 1
+) -> Any:
+    """The sum over every alignment; torch's backward is not the derivative in log_probs."""
+    batched = logs.ndim == 3
+    logs = logs if batched else logs.unsqueeze(1)
+    losses, start = [], 0
+    for n, (steps, length) in enumerate(zip(inputs, lengths, strict=True)):
+        label = (targets[n] if targets.ndim == 2 else targets[start:])[:length].tolist()
+        start += length
+        paths = [
+            path
+            for path in itertools.product(range(logs.shape[2]), repeat=steps)
+            if [c for c, _ in itertools.groupby(path) if c != blank] == label
+        ]
+        scores = [sum(logs[t, n, c] for t, c in enumerate(path)) for path in paths]
+        losses.append(-torch.stack(scores).logsumexp(0))
+    loss = torch.stack(losses)
+    if reduction in (1, "mean"):
+        return (loss / torch.tensor(lengths)).mean()
+    return _reduced(loss if batched else loss[0], reduction)
+
+
+def _symmetric(A: torch.Tensor) -> torch.Tensor:
+    return (A + A.mT) / 2
+
+
+def _triangle(L: torch.Tensor, upper: bool) -> torch.Tensor:
+    return L.triu() if upper else L.tril()
+
+
+def _cond(A: torch.Tensor, p: Any = None) -> torch.Tensor:
+    if p in (None, 2, -2, "nuc"):
+        return torch.linalg.cond(A, p)
+    norm = torch.linalg.matrix_norm
+    return norm(A, p) * norm(torch.linalg.inv(A), p)
+
+
+REFERENCES = {
+    # torch's gradient of eigh is not symmetric, so off symmetric paths it is no derivative
+    "eigh": lambda A, *rest: torch.linalg.eigh(_symmetric(A), *rest),
+    "eigvalsh": lambda A, *rest: torch.linalg.eigvalsh(_symmetric(A), *rest),
+    # torch's gradient reaches the triangle that the function does not read
+    "cholesky_solve": lambda B, L, upper=False: torch.cholesky_solve(B, _triangle(L, upper), upper),
+    "cholesky_inverse": lambda L, upper=False: torch.cholesky_inverse(_triangle(L, upper), upper),
+    # torch's backward fails: an inverse is modified in place
+    "cond": _cond,
+    "layer_norm": _layer_norm,
+    "batch_norm": lambda *args: (
+        _batch_norm(*args) if len(args) == 9 else torch.nn.functional.batch_norm(*args)
+    ),
+    "hardsigmoid": lambda x: ((x + 3).clamp(0, 6)) / 6,
+    "__rmod__": lambda x, other: other - x * torch.floor(other / x),
+    "native_channel_shuffle": torch.channel_shuffle,
+    "channel_shuffle": lambda x, groups: x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2),
+    "native_layer_norm": _native_layer_norm,
+    "native_group_norm": _native_group_norm,
+    "native_batch_norm": _native_batch_norm,
+    "instance_norm": _instance_norm,
+    "cdist": lambda a, b, p=2.0: _distances(a.unsqueeze(-2) - b.unsqueeze(-3), p),
+    "pdist": _pdist,
+    "embedding_bag": _embedding_bag,
+    "multi_margin_loss": _multi_margin,
+    "multilabel_margin_loss": _multilabel_margin,
+    "ctc_loss": _ctc,
+}
