@@ -275,9 +275,9 @@ class Redispatch(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
-        for kind in types:
-            if issubclass(kind, TaylorTensor):
-                return TaylorTensor.__torch_function__(func, types, args, kwargs)
+        # Dynamo does not always fill in ``types``
+        if flatten((args, kwargs), []):
+            return TaylorTensor.__torch_function__(func, types, args, kwargs)
         return func(*args, **(kwargs or {}))
 
 

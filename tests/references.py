@@ -6,8 +6,11 @@ Layer, batch and instance norm are wrong in torch at order 3; the others lack a 
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
 
@@ -147,6 +150,109 @@ def _cond(A: torch.Tensor, p: Any = None) -> torch.Tensor:
     return norm(A, p) * norm(torch.linalg.inv(A), p)
 
 
+EULER = 0.57721566490153286061
+
+
+def _harmonic(k: int) -> float:
+    return sum(1 / j for j in range(1, k + 1))
+
+
+def _even_series(x: Any, coefficient: Callable[[int], float], terms: int = 40) -> Any:
+    """The sum of ``coefficient(k) (x^2 / 4)^k``."""
+    z, total = x * x / 4, 0.0
+    for k in range(terms - 1, -1, -1):
+        total = total * z + coefficient(k)
+    return total
+
+
+def _pair(k: int) -> float:
+    return 1 / (math.factorial(k) * math.factorial(k + 1))
+
+
+def _square(k: int) -> float:
+    return 1 / math.factorial(k) ** 2
+
+
+def _weight(k: int) -> float:
+    return (_harmonic(k) + _harmonic(k + 1) - 2 * EULER) * _pair(k)
+
+
+# DLMF 10.2.2, 10.8.1, 10.8.2, 10.25.2, 10.31.1, 10.31.2
+
+
+def _j0(x: Any) -> Any:
+    return _even_series(x, lambda k: (-1) ** k * _square(k))
+
+
+def _j1(x: Any) -> Any:
+    return x / 2 * _even_series(x, lambda k: (-1) ** k * _pair(k))
+
+
+def _i0(x: Any) -> Any:
+    return _even_series(x, _square)
+
+
+def _i1(x: Any) -> Any:
+    return x / 2 * _even_series(x, _pair)
+
+
+def _y0(x: Any) -> Any:
+    rest = _even_series(x, lambda k: (-1) ** k * _harmonic(k) * _square(k))
+    return 2 / math.pi * ((torch.log(x / 2) + EULER) * _j0(x) - rest)
+
+
+def _y1(x: Any) -> Any:
+    rest = _even_series(x, lambda k: (-1) ** k * _weight(k))
+    return 2 / math.pi * (torch.log(x / 2) * _j1(x) - 1 / x) - x / (2 * math.pi) * rest
+
+
+def _k0(x: Any) -> Any:
+    rest = _even_series(x, lambda k: _harmonic(k) * _square(k))
+    return rest - (torch.log(x / 2) + EULER) * _i0(x)
+
+
+def _k1(x: Any) -> Any:
+    return 1 / x + torch.log(x / 2) * _i1(x) - x / 4 * _even_series(x, _weight)
+
+
+def _polynomial(convert: Callable, shifted: bool = False) -> Callable:
+    """An orthogonal polynomial from its coefficients in powers of x."""
+
+    def one(x: Any, n: int) -> Any:
+        total = torch.zeros_like(x)
+        for coefficient in convert([0] * n + [1])[::-1]:
+            total = total * x + float(coefficient)
+        return total
+
+    def body(x: Any, n: Any) -> Any:
+        x = 2 * x - 1 if shifted else x
+        if isinstance(n, torch.Tensor):
+            return torch.stack([one(x[..., i], int(n[i])) for i in range(len(n))], -1)
+        return one(x, n)
+
+    return body
+
+
+def _of_angle(g: Callable, shifted: bool = False) -> Callable:
+    return lambda x, n: g(torch.acos(2 * x - 1 if shifted else x), n)
+
+
+def _chebyshev_u(a: Any, n: Any) -> Any:
+    return torch.sin((n + 1) * a) / torch.sin(a)
+
+
+def _chebyshev_v(a: Any, n: Any) -> Any:
+    return torch.cos((n + 0.5) * a) / torch.cos(a / 2)
+
+
+def _chebyshev_w(a: Any, n: Any) -> Any:
+    return torch.sin((n + 0.5) * a) / torch.sin(a / 2)
+
+
+def _unique(x: Any, return_counts: bool = False, dim: Any = None) -> Any:
+    return x.flatten().sort().values if dim is None else x.index_select(dim, x[0].argsort())
+
+
 REFERENCES = {
     # torch's gradient of eigh is not symmetric, so off symmetric paths it is no derivative
     "eigh": lambda A, *rest: torch.linalg.eigh(_symmetric(A), *rest),
@@ -174,4 +280,34 @@ REFERENCES = {
     "multi_margin_loss": _multi_margin,
     "multilabel_margin_loss": _multilabel_margin,
     "ctc_loss": _ctc,
+    # torch has no derivative of the Bessel family
+    "bessel_j0": _j0,
+    "bessel_j1": _j1,
+    "bessel_y0": _y0,
+    "bessel_y1": _y1,
+    "modified_bessel_i0": _i0,
+    "modified_bessel_i1": _i1,
+    "modified_bessel_k0": _k0,
+    "modified_bessel_k1": _k1,
+    "scaled_modified_bessel_k0": lambda x: x.exp() * _k0(x),
+    "scaled_modified_bessel_k1": lambda x: x.exp() * _k1(x),
+    "spherical_bessel_j0": lambda x: torch.sin(x) / x,
+    "chebyshev_polynomial_t": _polynomial(np.polynomial.chebyshev.cheb2poly),
+    "chebyshev_polynomial_u": _of_angle(_chebyshev_u),
+    "chebyshev_polynomial_v": _of_angle(_chebyshev_v),
+    "chebyshev_polynomial_w": _of_angle(_chebyshev_w),
+    "hermite_polynomial_h": _polynomial(np.polynomial.hermite.herm2poly),
+    "hermite_polynomial_he": _polynomial(np.polynomial.hermite_e.herme2poly),
+    "laguerre_polynomial_l": _polynomial(np.polynomial.laguerre.lag2poly),
+    "legendre_polynomial_p": _polynomial(np.polynomial.legendre.leg2poly),
+    "shifted_chebyshev_polynomial_t": _polynomial(np.polynomial.chebyshev.cheb2poly, True),
+    "shifted_chebyshev_polynomial_u": _of_angle(_chebyshev_u, True),
+    "shifted_chebyshev_polynomial_v": _of_angle(_chebyshev_v, True),
+    "shifted_chebyshev_polynomial_w": _of_angle(_chebyshev_w, True),
+    # torch gives NaN from order 3 on
+    "logcumsumexp": lambda x, dim: x.exp().cumsum(dim).log(),
+    "unique": _unique,
+    "unique_consecutive": lambda x, return_counts=False, dim=None: (
+        x.flatten() if dim is None else x
+    ),
 }

@@ -13,6 +13,9 @@ Read in this order; every file is mostly data.
 * ``products``: matmul, linear, einsum, conv ...
 * ``linalg``: solve, inv, det, cholesky, qr, eigh, svd ... (equations solved degree by degree)
 * ``composites``: softmax, layer_norm, dropout ... (torch code on TaylorTensors)
+* ``fourier``: torch.fft, stft and istft
+* ``recurrent``: RNN, LSTM, GRU and their cells, unrolled
+* ``special``: Bessel functions, orthogonal polynomials, quantiles, scatter_reduce ...
 * ``spatial``: pooling, interpolation, grid_sample, unfold, embedding, distances
 * ``losses``: every loss of ``torch.nn.functional``
 * ``protocol``: what Python and autograd ask of a tensor (repr, len, copy, pickle, backward)
@@ -25,17 +28,20 @@ from . import (
     arithmetic,
     composites,
     elementwise,
+    fourier,
     indexing,
     joining,
     linalg,
     losses,
     products,
     protocol,
+    recurrent,
     reductions,
     refused,
     selections,
     shapes,
     spatial,
+    special,
     values,
 )
 
@@ -49,16 +55,19 @@ __all__ = [
     "arithmetic",
     "composites",
     "elementwise",
+    "fourier",
     "indexing",
     "joining",
     "linalg",
     "losses",
     "products",
     "protocol",
+    "recurrent",
     "reductions",
     "refused",
     "selections",
     "shapes",
     "spatial",
+    "special",
     "values",
 ]
