@@ -844,3 +844,15 @@ def test_gradients_of_every_parameter_equal_nested_autograd() -> None:
         )
         for a, b in zip(mine, theirs, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("f", [torch.logaddexp, torch.logaddexp2])
+def test_logaddexp_at_equal_terms_and_at_infinity(f: Any) -> None:
+    """At a tie the slope is 1/2 but still moves; two terms -inf must not give NaN."""
+    base = {torch.logaddexp: 1.0, torch.logaddexp2: math.log(2.0)}[f]
+    a = tt.TaylorTensor(torch.tensor([1.5], dtype=torch.float64))
+    y = f(a, torch.tensor([1.5], dtype=torch.float64))
+    torch.testing.assert_close(y.derivatives[1], torch.tensor([0.5], dtype=torch.float64))
+    torch.testing.assert_close(y.derivatives[2], torch.tensor([base / 4], dtype=torch.float64))
+    lost = torch.tensor([-math.inf], dtype=torch.float64)
+    assert f(tt.TaylorTensor(lost), lost).coeffs[1].item() == 0.5

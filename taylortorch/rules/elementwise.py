@@ -73,7 +73,8 @@ def _mish_slope(x: Any) -> Any:
 
 def _share(a: Any, b: Any, scale: float) -> Any:
     """``exp(a) / (exp(a) + exp(b))``; 1/2 where the two are the same infinity."""
-    return torch.sigmoid(scale * torch.where(a == b, 0.0 * torch.nan_to_num(a), a - b))
+    same = (a == b) & torch.isinf(a)
+    return torch.sigmoid(scale * torch.where(same, 0.0 * torch.nan_to_num(a), a - b))
 
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946

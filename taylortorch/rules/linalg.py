@@ -809,7 +809,7 @@ def vander(func: Callable, x: Any, *, N: int | None = None) -> Any:
 def householder_product(func: Callable, input: Any, tau: Any) -> Any:
     """The first columns of ``H_1 H_2 ...``, applied to the identity from the last to the first."""
     unit = torch.eye(*input.shape[-2:], dtype=input.dtype, device=input.device)
-    return _reflected(input, tau, unit)
+    return _reflected(input, tau, torch.zeros_like(input) + unit)
 
 
 def ormqr(
