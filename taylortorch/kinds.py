@@ -474,16 +474,21 @@ def shrunk(block: torch.Tensor, result: TaylorTensor, k: int) -> torch.Tensor:
     return block
 
 
+def _of_value(func: Callable, args: tuple, kwargs: dict) -> tuple[Any, ...]:
+    """For a function of one series: it, its frame, the value of the result, the other arguments."""
+    x = args[0] if args else kwargs["input"]
+    series_among(func, (x,))
+    level, structure, order = join(func, (x,))
+    args = tuple(values_of(a, level) for a in args)
+    kwargs = {name: values_of(a, level) for name, a in kwargs.items()}
+    return x, level, structure, order, func(*args, **kwargs), args[1:], kwargs
+
+
 def reshape(view: bool | str) -> Evaluator:
     """The same entries in the same order, in another shape."""
 
     def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
-        x = args[0] if args else kwargs["input"]
-        series_among(func, (x,))
-        level, structure, order = join(func, (x,))
-        args = tuple(values_of(a, level) for a in args)
-        kwargs = {name: values_of(a, level) for name, a in kwargs.items()}
-        y0 = func(*args, **kwargs)
+        x, level, structure, order, y0, others, kwargs = _of_value(func, args, kwargs)
         if y0 is x._blocks[0]:
             return x
         blocks = [y0]
@@ -494,7 +499,7 @@ def reshape(view: bool | str) -> Evaluator:
                 block = whole.reshape((*whole.shape[: structure.leads(k)], *y0.shape))
             blocks.append(block)
         result = wrap(blocks, structure, level)
-        _as_view(func, x, args[1:], kwargs, [result], view, False)
+        _as_view(func, x, others, kwargs, [result], view, False)
         return result
 
     return evaluate
@@ -502,17 +507,11 @@ def reshape(view: bool | str) -> Evaluator:
 
 def broadcast(func: Callable, args: tuple, kwargs: dict) -> Any:
     """A broadcast view: the blocks keep their size 1 along the new axes."""
-    x = args[0] if args else kwargs["input"]
-    series_among(func, (x,))
-    level, structure, _ = join(func, (x,))
-    args = tuple(values_of(a, level) for a in args)
-    kwargs = {name: values_of(a, level) for name, a in kwargs.items()}
-    y0 = func(*args, **kwargs)
+    x, level, structure, _, y0, others, kwargs = _of_value(func, args, kwargs)
     if y0 is x._blocks[0]:
         return x
-    blocks = [y0, *aligned(x._blocks, y0.ndim, structure)[1:]]
-    result = wrap(blocks, structure, level)
-    return view_of(x, lambda base: func(base, *args[1:], **kwargs), result)
+    result = wrap([y0, *aligned(x._blocks, y0.ndim, structure)[1:]], structure, level)
+    return view_of(x, lambda base: func(base, *others, **kwargs), result)
 
 
 # --- composite, in place ------------------------------------------------------------------------
