@@ -36,6 +36,7 @@ from .tensor import (
     blocks_at,
     flatten,
     full,
+    innermost,
     join,
     run,
     settle,
@@ -428,10 +429,7 @@ def _compositions(total: int, parts: int) -> list[tuple[int, ...]]:
 
 def shares_memory(a: Any, b: Any) -> bool:
     """Whether two values share memory."""
-    while isinstance(a, TaylorTensor):
-        a = a._blocks[0]
-    while isinstance(b, TaylorTensor):
-        b = b._blocks[0]
+    a, b = innermost(a), innermost(b)
     if torch.compiler.is_compiling():
         return bool(b.is_contiguous())
     return bool(torch._C._is_alias_of(a, b))  # type: ignore[attr-defined]

@@ -302,11 +302,9 @@ def wrap(blocks: Iterable[Any], structure: Structure, level: int) -> TaylorTenso
     blocks = tuple(blocks)
     value = blocks[0]
     if _compiling():
-        innermost = value
-        while isinstance(innermost, TaylorTensor):
-            innermost = innermost._blocks[0]
+        plain = innermost(value)
         # NaN, so that a read the trace cannot see is never a plausible number
-        fill = innermost.new_full((), math.nan).expand(innermost.shape)
+        fill = plain.new_full((), math.nan).expand(plain.shape)
         result = fill.as_subclass(TaylorTensor)
     else:
         result = _guarded(value)
@@ -320,6 +318,11 @@ def wrap(blocks: Iterable[Any], structure: Structure, level: int) -> TaylorTenso
     if _compiling():
         result._sealed = True
     return result
+
+
+def constant_like(value: torch.Tensor, x: Any) -> TaylorTensor:
+    """The constant series of this value, in the frame of ``x``."""
+    return wrap((value,) + (None,) * x.order, x._structure, x._level)
 
 
 def _guarded(like: torch.Tensor) -> TaylorTensor:
@@ -421,6 +424,13 @@ def settle(x: TaylorTensor) -> None:
             x._blocks, x._structure = fresh._blocks, fresh._structure
             x._view = (base, replay, base._writes)
             x._writes += 1
+
+
+def innermost(x: Any) -> Any:
+    """The value below all levels; anything but a TaylorTensor as it is."""
+    while isinstance(x, TaylorTensor):
+        x = x.value
+    return x
 
 
 def full_shape(x: TaylorTensor, k: int) -> tuple[int, ...]:

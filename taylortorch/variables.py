@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from .structures import Multivariate, total_degree
-from .tensor import TaylorTensor, check_order, check_value, run, settle, wrap
+from .tensor import TaylorTensor, check_order, check_value, innermost, run, settle, wrap
 
 
 class Origin:
@@ -221,9 +221,7 @@ def _coordinate(x: Any) -> tuple[TaylorTensor, int | torch.Tensor]:
     first, count = root._variable
     if count == 1:
         return root, first
-    view, whole = x._blocks[0], root._blocks[0]
-    while isinstance(view, TaylorTensor):
-        view, whole = view._blocks[0], whole._blocks[0]
+    view, whole = innermost(x), innermost(root)
     # the root is contiguous with its coordinates last: an element's place in memory, modulo their
     # number, is its coordinate
     strides = [stride for size, stride in zip(view.shape, view.stride(), strict=True) if size > 1]

@@ -7,13 +7,12 @@ keeps its base and the function that made it, so that a write to either shows in
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from .registry import UnsupportedFunction, name_of
-from .tensor import TaylorTensor, become, run, settle, wrap
+from .tensor import TaylorTensor, become, innermost, run, settle, wrap
 
 
 def view_of(base: TaylorTensor, replay: Any, result: TaylorTensor) -> TaylorTensor:
@@ -53,15 +52,12 @@ def store(function: Any, target: Any, result: TaylorTensor) -> Any:
         return target
     blocks = result._blocks
     if not torch.is_grad_enabled():
-        blocks = tuple(_with_history(new, old) for new, old in _paired(blocks, target._blocks))
+        history = (*target._blocks, *(None,) * len(blocks))
+        blocks = tuple(_with_history(*pair) for pair in zip(blocks, history, strict=False))
     target._blocks, target._structure = blocks, result._structure
     target._level = result._level
     target._writes += 1
     return target
-
-
-def _paired(new: Sequence[Any], old: Sequence[Any]) -> list[tuple[Any, Any]]:
-    return [(block, old[k] if k < len(old) else None) for k, block in enumerate(new)]
 
 
 def _with_history(new: Any, old: Any) -> Any:
@@ -74,9 +70,7 @@ def _with_history(new: Any, old: Any) -> Any:
 
 
 def _refuse_overlap(function: Any, view: TaylorTensor) -> None:
-    value = view._blocks[0]
-    while isinstance(value, TaylorTensor):
-        value = value._blocks[0]
+    value = innermost(view)
     if any(size > 1 and not step for size, step in zip(value.shape, value.stride(), strict=True)):
         raise RuntimeError(
             f"{name_of(function)}: more than one element of the written-to tensor refers to a "

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from ..bodies import own_body
 from ..kinds import composite, in_place, with_inplace_argument
 from ..registry import add_rule, call, t
-from ..tensor import TaylorTensor
+from ..tensor import innermost
 
 X = t(2, 3, 4, low=-1, high=1)
 
@@ -161,8 +161,8 @@ def _batch_norm(
         variance = torch.mean(centred * centred, axes, keepdim=True)
         if running_mean is not None:
             count = input.numel() // input.shape[1]
-            new_mean = _plain(mean).reshape(-1)
-            new_var = _plain(variance).reshape(-1) * (count / max(count - 1, 1))
+            new_mean = innermost(mean).reshape(-1)
+            new_var = innermost(variance).reshape(-1) * (count / max(count - 1, 1))
             with torch.no_grad():
                 running_mean.mul_(1 - momentum).add_(new_mean.to(running_mean.dtype) * momentum)
                 running_var.mul_(1 - momentum).add_(new_var.to(running_var.dtype) * momentum)
@@ -174,12 +174,6 @@ def _batch_norm(
         None if weight is None else weight.reshape(shape),
         None if bias is None else bias.reshape(shape),
     )
-
-
-def _plain(x: Any) -> torch.Tensor:
-    while isinstance(x, TaylorTensor):
-        x = x.value
-    return x
 
 
 def _scaled_dot_product_attention(
@@ -211,6 +205,11 @@ def _scaled_dot_product_attention(
     return torch.matmul(_dropout(weights, dropout_p, dropout_p > 0), value)
 
 
+def _glu(input: Any, dim: int = -1) -> Any:
+    first, second = torch.chunk(input, 2, dim)
+    return first * torch.sigmoid(second)
+
+
 TRAINED = (torch.ones(3, dtype=torch.float64) * 0.7, torch.ones(3, dtype=torch.float64) * 0.2)
 TABLE: dict[str, tuple[Callable, list]] = {
     "softmax special.softmax": (_softmax, [call(X, 1), call(X, -1)]),
@@ -225,6 +224,7 @@ TABLE: dict[str, tuple[Callable, list]] = {
             call(X, t(3), t(3), *TRAINED, False, 0.1, 1e-5, False),
         ],
     ),
+    "glu": (_glu, [call(X, 2)]),
     "dropout": (_dropout, [call(X, 0.5, False)]),
     "feature_dropout": (_feature_dropout, [call(X, 0.5, False)]),
     "alpha_dropout": (_alpha_dropout, [call(X, 0.5, False)]),
@@ -243,7 +243,6 @@ TABLE: dict[str, tuple[Callable, list]] = {
 # --- torch's own bodies ---------------------------------------------------------------------------
 
 TARGET = torch.full((2, 3), 0.3, dtype=torch.float64)
-CLASSES = torch.tensor([1, 0])
 TORCH_BODIES: dict[str, list] = {
     "softmax": [call(X, 1)],
     "log_softmax": [call(X, 1)],
@@ -271,52 +270,9 @@ TORCH_BODIES: dict[str, list] = {
 }
 
 
-def _glu(input: Any, dim: int = -1) -> Any:
-    first, second = torch.chunk(input, 2, dim)
-    return first * torch.sigmoid(second)
-
-
-def _reduced(entries: Any, reduction: str) -> Any:
-    if reduction == "none":
-        return entries
-    return torch.mean(entries) if reduction == "mean" else torch.sum(entries)
-
-
-def _pointwise_loss(entries_of: Callable) -> Callable:
-    """A loss that is a weighted mean or sum of ``entries_of(input, target)``."""
-
-    def body(
-        input: Any,
-        target: Any,
-        size_average: bool | None = None,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-        weight: Any = None,
-    ) -> Any:
-        entries = entries_of(input, target)
-        if weight is None:
-            return _reduced(entries, reduction)
-        if reduction == "mean":
-            return torch.sum(entries * weight) / torch.sum(torch.ones_like(entries) * weight)
-        return _reduced(entries * weight, reduction)
-
-    return body
-
-
-_mse_loss = _pointwise_loss(lambda input, target: torch.square(input - target))
-_l1_loss = _pointwise_loss(lambda input, target: torch.abs(input - target))
-
-BODIES_HERE: dict[str, tuple[Callable, list]] = {
-    "glu": (_glu, [call(X, 2)]),
-    "nn.functional.mse_loss": (_mse_loss, [call(t(2, 3), t(2, 3))]),
-    "nn.functional.l1_loss": (_l1_loss, [call(t(2, 3), t(2, 3))]),
-}
-
 for names, (body, samples) in TABLE.items():
     rule = composite(body)
     add_rule(names, "composite", "torch code", rule, samples, in_place=in_place(rule))
-for name, (body, samples) in BODIES_HERE.items():
-    add_rule(name, "composite", "torch code", composite(body), samples)
 for name, samples in TORCH_BODIES.items():
     rule = with_inplace_argument(composite(own_body(getattr(F, name))))
     add_rule(f"nn.functional.{name}", "composite", "torch's own body", rule, samples)

@@ -15,7 +15,7 @@ from ..kinds import (
 )
 from ..lifts import Lift, by_broadcasting, by_vmap
 from ..registry import UnsupportedFunction, add_rule, call, name_of, t
-from ..tensor import TaylorTensor, blocks_at, flatten, join, run, wrap
+from ..tensor import TaylorTensor, blocks_at, constant_like, flatten, join, run, wrap
 from ..writing import store
 
 MASK = torch.tensor([[True, False, True], [False, False, True]])
@@ -242,11 +242,7 @@ def _copy(func: Callable, args: tuple, kwargs: dict) -> Any:
         result = run(torch.broadcast_to, source, tuple(target.shape))
         return store(func, target, run(torch.clone, result))
     plain = torch.empty_like(target.value).copy_(source)
-    return store(func, target, _constant(plain, target))
-
-
-def _constant(plain: torch.Tensor, like: TaylorTensor) -> TaylorTensor:
-    return wrap((plain,) + (None,) * like.order, like._structure, like._level)
+    return store(func, target, constant_like(plain, target))
 
 
 def _fill(func: Callable, args: tuple, kwargs: dict) -> Any:
@@ -254,11 +250,11 @@ def _fill(func: Callable, args: tuple, kwargs: dict) -> Any:
     number: Any = args[1] if len(args) > 1 else kwargs.get("value")
     if isinstance(number, TaylorTensor):
         return store(func, target, run(torch.broadcast_to, number, tuple(target.shape)).clone())
-    return store(func, target, _constant(torch.full_like(target.value, number), target))
+    return store(func, target, constant_like(torch.full_like(target.value, number), target))
 
 
 def _zero(func: Callable, args: tuple, kwargs: dict) -> Any:
-    return store(func, args[0], _constant(torch.zeros_like(args[0].value), args[0]))
+    return store(func, args[0], constant_like(torch.zeros_like(args[0].value), args[0]))
 
 
 for name, says, evaluate in (

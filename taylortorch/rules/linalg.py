@@ -27,7 +27,7 @@ from .. import series
 from ..kinds import aligned, is_constant, value
 from ..registry import Evaluator, T, UnsupportedFunction, add_rule, call, name_of, t
 from ..structures import Structure
-from ..tensor import TaylorTensor, blocks_at, join, run, wrap
+from ..tensor import TaylorTensor, blocks_at, constant_like, innermost, join, run, wrap
 
 Blocks = Sequence[Any]
 
@@ -146,18 +146,6 @@ def rows_to_vectors(blocks: Blocks) -> list[Any]:
 def value_of(x: Any) -> Any:
     """``c_0`` of a TaylorTensor, anything else as it is."""
     return x.value if isinstance(x, TaylorTensor) else x
-
-
-def innermost(x: Any) -> Any:
-    """The value below all levels."""
-    while isinstance(x, TaylorTensor):
-        x = x.value
-    return x
-
-
-def constant(plain: Any, x: Any) -> TaylorTensor:
-    """The constant series of this value, in the frame of ``x``."""
-    return wrap((plain,) + (None,) * x.order, x._structure, x._level)
 
 
 # --- linear systems -------------------------------------------------------------------------------
@@ -417,7 +405,7 @@ def _lu(func: Callable, A: Any, P: Any, L0: Any, U0: Any) -> tuple[Any, Any]:
 def lu(func: Callable, A: Any, *, pivot: bool = True) -> Any:
     plain = value(func, (A,), {"pivot": pivot})
     L, U = _lu(func, A, *plain)
-    return like(plain, (constant(plain[0], L), L, U))
+    return like(plain, (constant_like(plain[0], L), L, U))
 
 
 def lu_factor(
@@ -475,9 +463,9 @@ def lu_unpack(
 ) -> Any:
     """``P`` depends on the pivots alone; ``L`` and ``U`` are the triangles of one matrix."""
     plain = value(func, (LU_data, LU_pivots, unpack_data, unpack_pivots), {})
-    P = constant(plain[0], LU_data)
+    P = constant_like(plain[0], LU_data)
     if not unpack_data:
-        return like(plain, (P, *(constant(x, LU_data) for x in plain[1:])))
+        return like(plain, (P, *(constant_like(x, LU_data) for x in plain[1:])))
     m, n = LU_data.shape[-2:]
     k = min(m, n)
     unit = torch.eye(m, k, dtype=LU_data.dtype, device=LU_data.device)
@@ -780,9 +768,9 @@ def lstsq(func: Callable, input: Any, b: Any, rcond: Any = None, *, driver: Any 
         residuals = torch.sum(error * error, -2)
         residuals = torch.reshape(residuals, plain[1].shape)
     else:
-        residuals = constant(residuals, x)
+        residuals = constant_like(residuals, x)
     solution = torch.squeeze(x, -1) if vector else x
-    return like(plain, (solution, residuals, plain[2], constant(plain[3], x)))
+    return like(plain, (solution, residuals, plain[2], constant_like(plain[3], x)))
 
 
 def cond(func: Callable, A: Any, p: Any = None) -> Any:

@@ -437,6 +437,8 @@ for name, (body, samples) in ENDS.items():
     add_rule(name, "composite", "torch code", composite(body), samples)
 
 TORCH_BODIES: dict[str, list[Sample]] = {
+    "l1_loss": [call(t(2, 3), t(2, 3))],
+    "mse_loss": [call(t(2, 3), t(2, 3))],
     "smooth_l1_loss": [call(WIDE, WIDE, beta=0.5), call(WIDE, WIDE, beta=0.0)],
     "huber_loss": [call(WIDE, WIDE, delta=0.5), call(WIDE, WIDE, weight=Y)],
     "soft_margin_loss": [call(WIDE, SIGNS, reduction="sum")],

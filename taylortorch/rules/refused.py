@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from ..registry import refuse
 
-LOSES = "it would lose the coefficients; use x.value for the value, x.coeffs for all of them"
-
 TABLE = {
     "data_ptr untyped_storage storage storage_type __dlpack__ __dlpack_device__ const_data_ptr": (
         "it has no storage of its own; use x.value, or x.coeffs for all coefficients"

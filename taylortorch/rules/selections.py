@@ -42,11 +42,6 @@ def _share(first: Any, second: Any) -> tuple[Any, Any]:
     return won, 1 - won
 
 
-def _numbers(x: Any, y: Any) -> tuple[Any, Any]:
-    reference = x if isinstance(x, torch.Tensor) else y
-    return torch.as_tensor(x, dtype=reference.dtype), torch.as_tensor(y, dtype=reference.dtype)
-
-
 # one operand; the other arguments are the function's own
 ONE: dict[str, tuple[Callable, list]] = {
     "relu nn.functional.relu": (lambda x: x > 0, [call(SIGNED)]),

@@ -22,7 +22,7 @@ from ..kinds import (
 )
 from ..lifts import Lift, as_is, by_axes, by_vmap, from_the_end
 from ..registry import UnsupportedFunction, add_rule, call, t
-from ..tensor import TaylorTensor, full, join, settle, wrap
+from ..tensor import TaylorTensor, full, innermost, join, settle, wrap
 
 X = t(2, 3, 4, low=-1, high=1)
 MASK = torch.tensor([[True, False, True], [False, False, True]])
@@ -116,7 +116,6 @@ TWO_AXES = by_axes(("dim0", 1, 0), ("dim1", 2, 1))
 SWAP_DIMS = TWO_AXES
 SWAP_AXES = by_axes(("axis0", 1, 0), ("axis1", 2, 1))
 MOVE = by_axes(("source", 1, 0), ("destination", 2, 0))
-DIAGONAL = by_axes(("dim1", 2, 0), ("dim2", 3, 1))
 
 # name: lift, view, samples
 LINEAR: dict[str, tuple[Lift, bool | str, list]] = {
@@ -227,8 +226,8 @@ def _to(func: Callable, args: tuple, kwargs: dict) -> Any:
     """``x.to(...)``: linear for a floating-point or complex target; integers have no series."""
     x, *rest = args
     # a tensor given as the model of dtype and device
-    rest = [_innermost(a) for a in rest]
-    kwargs = {name: _innermost(a) for name, a in kwargs.items()}
+    rest = [innermost(a) for a in rest]
+    kwargs = {name: innermost(a) for name, a in kwargs.items()}
     if not isinstance(x, TaylorTensor):
         return func(x, *rest, **kwargs)
     settle(x)
@@ -238,12 +237,6 @@ def _to(func: Callable, args: tuple, kwargs: dict) -> Any:
     if not (result.is_floating_point() or result.is_complex()):
         return result
     return _CAST(func, (x, *rest), kwargs)
-
-
-def _innermost(x: Any) -> Any:
-    while isinstance(x, TaylorTensor):
-        x = x._blocks[0]
-    return x
 
 
 _CAST = multilinear("input : input", _elementwise_lift, view="maybe")

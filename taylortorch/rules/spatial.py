@@ -19,13 +19,12 @@ from ..bodies import own_body
 from ..kinds import composite, constant, multilinear, value
 from ..lifts import Lift, by_vmap
 from ..registry import Sample, UnsupportedFunction, add_rule, call, t
-from ..tensor import TaylorTensor, run
+from ..tensor import TaylorTensor, innermost, run
 
 
 def _plain(x: Any) -> Any:
     """The value below all levels, without gradient: what decides on indices and pieces."""
-    while isinstance(x, TaylorTensor):
-        x = x.value
+    x = innermost(x)
     return x.detach() if isinstance(x, torch.Tensor) else x
 
 

@@ -18,7 +18,7 @@ import torch
 from .. import series
 from ..kinds import bind, composite, in_place, is_constant, multilinear, series_among, slope
 from ..registry import Evaluator, Sample, UnsupportedFunction, add_rule, call, t
-from ..tensor import TaylorTensor, blocks_at, join, run, wrap
+from ..tensor import TaylorTensor, blocks_at, innermost, join, run, wrap
 from ..writing import store
 
 ROOT_HALF, ROOT_2PI = math.sqrt(0.5), math.sqrt(2 * math.pi)
@@ -496,7 +496,7 @@ def _scatter_reduce(
         return torch.reshape(result, ())
     for axis, size in enumerate(index.shape):
         src = torch.narrow(src, axis, 0, size)
-    like = {"dtype": _plain(input).real.dtype, "device": input.device}
+    like = {"dtype": innermost(input).real.dtype, "device": input.device}
     ones = torch.ones(tuple(index.shape), **like)
     hits = torch.scatter_add(torch.zeros(tuple(input.shape), **like), dim, index, ones)
     kept = torch.ones_like(hits) if include_self else (hits == 0).to(hits.dtype)
@@ -513,21 +513,15 @@ def _scatter_reduce(
             result = torch.scatter(result, dim, places, factor)
         return result
     best = torch.scatter_reduce(
-        _plain(input), dim, index, _plain(src), reduce, include_self=include_self
+        innermost(input), dim, index, innermost(src), reduce, include_self=include_self
     )
-    winning = _plain(src) == torch.gather(best, dim, index)
-    staying = (_plain(input) == best) & (kept > 0)
+    winning = innermost(src) == torch.gather(best, dim, index)
+    staying = (innermost(input) == best) & (kept > 0)
     winners = torch.scatter_add(staying.to(input.dtype), dim, index, winning.to(input.dtype))
     total = torch.scatter_add(
         torch.where(staying, input, 0.0), dim, index, torch.where(winning, src, 0.0)
     )
     return total / winners
-
-
-def _plain(x: Any) -> torch.Tensor:
-    while isinstance(x, TaylorTensor):
-        x = x.value
-    return x
 
 
 def _index_reduce(
@@ -563,7 +557,6 @@ ROWS = torch.tensor([2, 0, 2, 2])
 POINTS = torch.tensor([0, 5, -1])
 COUNTS = torch.tensor([1, 2, 1, 3])
 AWEIGHTS = torch.tensor([0.5, 1.0, 0.7, 0.2], dtype=torch.float64)
-HOLED = torch.tensor([0.0, math.nan, 0.0, 0.0], dtype=torch.float64)
 Q = torch.tensor([0.1, 0.6, 1.0], dtype=torch.float64)
 REDUCTIONS = ("sum", "mean", "amax", "amin", "prod")
 
@@ -642,9 +635,7 @@ def _frexp(func: Callable, args: tuple, kwargs: dict) -> Any:
     """The mantissa is ``x 2**-e`` with a constant exponent ``e``."""
     (x,), _, _ = bind(func, ("input",), args, kwargs)
     series_among(func, (x,))
-    exponent = func(x.value).exponent
-    while isinstance(exponent, TaylorTensor):
-        exponent = exponent.value
+    exponent = innermost(func(x.value).exponent)
     # in two steps: 2^-e itself may be too large a number
     half = torch.div(exponent, 2, rounding_mode="floor")
     for part in (half, exponent - half):
@@ -674,7 +665,7 @@ def _unique(*names: str) -> Callable:
         x = given.pop("input")
         series_among(func, (x,))
         everything = given | {"return_inverse": True, "return_counts": True}
-        _, inverse, counts = func(_plain(x), **everything)
+        _, inverse, counts = func(innermost(x), **everything)
         result = [run(_averaged, x, inverse, counts, given.get("dim"))]
         result += [inverse] if given.get("return_inverse") else []
         result += [counts] if given.get("return_counts") else []

@@ -13,7 +13,7 @@ import torch
 
 from ..kinds import attribute, constant, constant_of_first, in_place, value, value_of_first
 from ..registry import add_rule, call, t
-from ..tensor import flatten, join, wrap
+from ..tensor import constant_like, flatten, join, wrap
 from ..writing import store
 
 ATTRIBUTES = """
@@ -128,7 +128,7 @@ def _redrawn(func: Callable, args: tuple, kwargs: dict) -> Any:
     """Random numbers written into a tensor: a constant series of them."""
     x = args[0]
     drawn = func(x.value.detach().clone(), *args[1:], **kwargs)
-    return store(func, x, wrap((drawn,) + (None,) * x.order, x._structure, x._level))
+    return store(func, x, constant_like(drawn, x))
 
 
 RANDOM = "normal_ uniform_ bernoulli_ cauchy_ exponential_ geometric_ log_normal_ random_"
