@@ -216,7 +216,7 @@ class TaylorTensor(torch.Tensor):
                     "use the returned TaylorTensor"
                 )
             kwargs = {_NUMPY_NAMES.get(n, n): a for n, a in kwargs.items() if n != "out"}
-        if _compiling() and nested(args):
+        if _compiling() and nested((args, kwargs)):
             return run(rule, func, args, kwargs or {})
         return rule(func, args, kwargs or {})
 
@@ -289,9 +289,9 @@ def run(body: Any, *args: Any, **kwargs: Any) -> Any:
     return body(*args, **kwargs)
 
 
-def nested(args: Iterable[Any]) -> bool:
+def nested(arguments: Any) -> bool:
     """Whether blocks of these arguments are TaylorTensors themselves."""
-    return any(x._level > 0 for x in flatten(args, []))
+    return any(x._level > 0 for x in flatten(arguments, []))
 
 
 # --- making one ---------------------------------------------------------------------------------

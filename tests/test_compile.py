@@ -203,6 +203,13 @@ def test_builtin_abs_and_iteration_are_never_silently_wrong(maker: str) -> None:
         compiled(lambda x0: iterated(make(x0)), "eager")(grid(3, 2))
 
 
+def test_a_nested_series_given_by_keyword() -> None:
+    def program(x0: torch.Tensor) -> Any:
+        return torch.tanh(input=MAKERS["nested"](x0))
+
+    all_equal(compiled(program, "eager")(grid(3, 2)), program(grid(3, 2)))
+
+
 def test_a_write_into_an_argument_shows_outside() -> None:
     x, y = MAKERS["line"](grid(3, 2)), MAKERS["line"](grid(3, 2))
 
