@@ -3,15 +3,20 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+# an environment of its own: the one that the suite runs in stays as it is
+OTHERS := .venv-third-party
+OTHERS_STAMP := $(OTHERS)/.installed
 
-.PHONY: help demo test slow ops format clean
+.PHONY: help demo test slow third-party ops accuracy format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    the Stack Overflow question, answered: derivatives of every sample at once"
 	@echo "make test    lint, types and the whole test-suite"
 	@echo "make slow    the long sweeps, beside the suite"
+	@echo "make third-party  models of other packages from PyPI"
 	@echo "make ops     regenerate docs/ops.md from the rules"
+	@echo "make accuracy  measure every function again: docs/accuracy.md and its picture (minutes)"
 	@echo "make format  format the code"
 	@echo "make clean   remove .venv and caches"
 
@@ -39,12 +44,26 @@ slow: $(STAMP)
 	@echo "==> pytest, the long sweeps"
 	@$(BIN)/python -m pytest -n 2 -m slow
 
+$(OTHERS_STAMP): pyproject.toml constraints.txt
+	@echo "==> making $(OTHERS) and installing the packages whose models are tested (once)"
+	@test -x $(OTHERS)/bin/python || $(PYTHON) -m venv $(OTHERS)
+	@$(OTHERS)/bin/python -m pip install --quiet -c constraints.txt torch
+	@$(OTHERS)/bin/python -m pip install --quiet -c constraints.txt -e '.[test,third-party]'
+	@touch $(OTHERS_STAMP)
+
+third-party: $(OTHERS_STAMP)
+	@echo "==> pytest, models of other packages"
+	@OMP_NUM_THREADS=1 $(OTHERS)/bin/python -m pytest -n 2 -m third_party tests/third_party
+
 ops: $(STAMP)
 	@$(BIN)/python docs/make_ops.py
+
+accuracy: $(STAMP)
+	@$(BIN)/python docs/make_accuracy.py
 
 format: $(STAMP)
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv $(OTHERS) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -4,21 +4,50 @@ Wrap the inputs of any model as ``TaylorTensor``, run it, and read all input der
 order, from one forward pass; train on them with one ordinary ``backward()``.
 """
 
+from . import func, testing
 from . import rules as _rules
 from .extend import register_rule
+from .integrate import TaylorSolution, odeint_taylor
+from .operators import (
+    curl,
+    d,
+    div,
+    grad,
+    hessian,
+    hvp,
+    jacobian,
+    laplacian,
+    normal_derivative,
+)
+from .polynomials import compose, invert, radius_of_convergence
 from .registry import UnsupportedFunction, supported
 from .tensor import TaylorTensor
-from .variables import d, variables
+from .variables import variables
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "TaylorSolution",
     "TaylorTensor",
     "UnsupportedFunction",
     "__version__",
+    "compose",
+    "curl",
     "d",
+    "div",
+    "func",
+    "grad",
+    "hessian",
+    "hvp",
+    "invert",
+    "jacobian",
+    "laplacian",
+    "normal_derivative",
+    "odeint_taylor",
+    "radius_of_convergence",
     "register_rule",
     "supported",
+    "testing",
     "variables",
 ]
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 
 
@@ -22,8 +24,9 @@ def _shadow_of(module: types.ModuleType) -> types.ModuleType:
     for name, value in vars(module).items():
         if not name.startswith("__") or name == "__builtins__":
             setattr(shadow, name, value)
-    for name in ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic"):
-        setattr(shadow, name, _never)
+    asked = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
+    vars(shadow).update(dict.fromkeys(asked, _never))
+    vars(shadow).update(_TRACEABLE)
     sys.modules[shadow.__name__] = shadow
     return shadow
 
@@ -32,6 +35,37 @@ def _never(*arguments: Any) -> bool:
     return False
 
 
+def _check_key_padding_mask(mask: torch.Tensor, keys: int, batch: int) -> None:
+    if tuple(mask.shape) != (batch, keys):
+        raise AssertionError(
+            f"Expected key_padding_mask of shape {(batch, keys)}, but got {tuple(mask.shape)}"
+        )
+
+
+def _list_with_default(sizes: Any, defaults: Sequence[int]) -> Any:
+    if isinstance(sizes, (int, torch.SymInt)):
+        return sizes
+    if len(defaults) <= len(sizes):
+        raise ValueError(f"Input dimension should be at least {len(sizes) + 1}")
+    last = defaults[-len(sizes) :]
+    return [d if n is None else n for n, d in zip(sizes, last, strict=False)]
+
+
+class _Warnings:
+    """The module ``warnings``, silent in compiled code."""
+
+    @staticmethod
+    def warn(message: str, category: type[Warning] | None = None, stacklevel: int = 1) -> None:
+        if not torch.compiler.is_compiling():
+            warnings.warn(message, category, stacklevel + 1)
+
+
+# what Dynamo (torch 2.13) does not trace of what torch's bodies use
+_TRACEABLE = {
+    "_check_key_padding_mask": _check_key_padding_mask,
+    "_list_with_default": _list_with_default,
+    "warnings": _Warnings,
+}
 _FUNCTIONAL = _shadow_of(F)
 
 

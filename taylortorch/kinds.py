@@ -29,6 +29,7 @@ import torch
 from . import series
 from .lifts import Lift, by_vmap
 from .registry import Evaluator, UnsupportedFunction, name_of
+from .streams import Stream, by_degree, each
 from .structures import Structure
 from .tensor import (
     LINE,
@@ -105,8 +106,8 @@ def aligned(blocks: Sequence[Any], ndim: int, structure: Structure) -> Sequence[
 
 
 def is_constant(blocks: Sequence[Any]) -> bool:
-    """Whether every block of degree >= 1 is structurally zero."""
-    return all(block is None for block in blocks[1:])
+    """Whether every block of degree >= 1 is known to be structurally zero."""
+    return not isinstance(blocks, Stream) and all(block is None for block in blocks[1:])
 
 
 # --- value, constant ----------------------------------------------------------------------------
@@ -139,7 +140,7 @@ def attribute(func: Callable, args: tuple, kwargs: dict) -> Any:
 
 def constant(func: Callable, args: tuple, kwargs: dict) -> Any:
     """A piecewise constant function: a constant series, or a plain tensor of integers."""
-    level, structure, order = join(func, flatten((args, kwargs), []))
+    level, structure, order = join(func, flatten((args, kwargs), []), by_entry=True)
     result = value(func, args, kwargs)
     if not (result.is_floating_point() or result.is_complex()):
         return result
@@ -167,7 +168,7 @@ def ode(a: float, b: float, c: float, slope0: Callable | None = None) -> Evaluat
     def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
         (x,), others, kwargs = bind(func, ("input",), args, kwargs)
         series_among(func, (x,))
-        level, structure, order = join(func, (x,))
+        level, structure, order = join(func, (x,), by_entry=True)
         blocks = x._blocks
         y0 = func(blocks[0], *others, **kwargs)
         first = slope0(blocks[0], y0) if slope0 is not None and order > 0 else None
@@ -186,7 +187,7 @@ def slope(*derivatives: Callable, names: Sequence[str] = ("input", "other")) -> 
 
     def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
         operands, others, kwargs = bind(func, names, args, kwargs)
-        level, structure, order = join(func, series_among(func, operands))
+        level, structure, order = join(func, series_among(func, operands), by_entry=True)
         inputs = [blocks_at(x, level, structure, order) for x in operands]
         y0 = func(*(b[0] for b in inputs), *others, **kwargs)
         if order == 0:
@@ -222,7 +223,7 @@ def piecewise(slopes: Callable, names: Sequence[str] = ("input",)) -> Evaluator:
 
     def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
         operands, others, kwargs = bind(func, names, args, kwargs)
-        level, structure, order = join(func, series_among(func, operands))
+        level, structure, order = join(func, series_among(func, operands), by_entry=True)
         inputs: list[Any] = [blocks_at(x, level, structure, order) for x in operands]
         values = [b[0] for b in inputs]
         y0 = func(*values, *others, **kwargs)
@@ -230,14 +231,12 @@ def piecewise(slopes: Callable, names: Sequence[str] = ("input",)) -> Evaluator:
         if not isinstance(factors, tuple):
             factors = (factors,)
         inputs = [aligned(b, y0.ndim, structure) for b in inputs]
-        result = [y0]
-        for k in range(1, order + 1):
-            result.append(
-                series.total(
-                    _picked(factor, b[k]) for factor, b in zip(factors, inputs, strict=False)
-                )
-            )
-        return wrap(result, structure, level)
+
+        def term(_: Any, k: int) -> Any:
+            picked = (_picked(factor, b[k]) for factor, b in zip(factors, inputs, strict=False))
+            return series.total(picked)
+
+        return wrap(by_degree(y0, order, term, *inputs), structure, level)
 
     return evaluate
 
@@ -256,16 +255,29 @@ def _picked(factor: Any, block: Any) -> Any:
 class Form:
     """A multilinear function's algebra: ``"input, weight, bias? : input*weight + bias"``.
 
-    Its tensor arguments, in the order of the signature (``?``: may be absent), then a sum of
-    products of them.
+    Its tensor arguments, in the order of the signature (``?``: may be absent), then those that
+    stand alone and at most one product of others, added up.
+
+    Raises:
+        ValueError: anything else.
     """
 
     def __init__(self, text: str) -> None:
-        left, right = (side.strip() for side in text.split(":"))
-        self.names = [name.strip().rstrip("?") for name in left.split(",")]
+        left, _, right = text.partition(":")
+        given = [name.strip() for name in left.split(",")]
+        self.names = [name.rstrip("?") for name in given]
+        self.optional = {i for i, name in enumerate(given) if name.endswith("?")}
         position = {name: i for i, name in enumerate(self.names)}
-        terms = [term.split("*") for term in right.split("+")]
-        monomials = [tuple(position[name.strip()] for name in term) for term in terms]
+        terms = [[name.strip() for name in term.split("*")] for term in right.split("+")]
+        used = [name for term in terms for name in term]
+        products = [term for term in terms if len(term) > 1]
+        if set(used) - set(position) or len(set(used)) < len(used) or len(products) > 1:
+            raise ValueError(
+                f"{text!r} is no form of a multilinear function: it takes the arguments, a colon, "
+                "and a sum of arguments and at most one product of others, each named once, as in "
+                "'x, weight, bias : x*weight + bias'"
+            )
+        monomials = [tuple(position[name] for name in term) for term in terms]
         self.products = [m for m in monomials if len(m) > 1]
         self.singles = [m[0] for m in monomials if len(m) == 1]
         self.slots = sorted({i for m in monomials for i in m})
@@ -278,6 +290,7 @@ def multilinear(
     view: bool | str = False,
     zero: Callable | None = None,
     dense: bool = False,
+    through: Callable | None = None,
 ) -> Evaluator:
     """Of degree <= 1 in each tensor argument, as ``form`` says.
 
@@ -294,12 +307,20 @@ def multilinear(
             place; default: zeros of its shape.
         dense: the function writes into a copy of its arguments; Inductor (torch 2.13) writes
             through axes of stride 0, so none may be left.
+        through: for the directions of a second-order operator (``directions.py``): what the
+            function makes of ``(x, *arguments)``, or None where it has no better way.
     """
     parsed = Form(form)
 
     def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
         operands, others, rest = bind(func, parsed.names, args, kwargs)
-        level, structure, order = join(func, series_among(func, operands))
+        found = series_among(func, operands)
+        if through is not None and len(found) == 1 and found[0] is operands[0]:
+            settle(operands[0])
+            result = run(through, func, *operands, *others, **rest)
+            if result is not None:
+                return result
+        level, structure, order = join(func, found)
         inputs = [blocks_at(x, level, structure, order) for x in operands]
         values = [b[0] for b in inputs]
         y0 = func(*values, *others, **rest)
@@ -321,19 +342,20 @@ def multilinear(
             raise UnsupportedFunction(
                 f"{name_of(func)} does not differentiate {parsed.names[i]}: pass x.value there"
             )
-        blocks = [y0]
-        for k in range(1, order + 1):
+
+        def term(_: Any, k: int) -> Any:
             single = _single_term(parsed, call, values, varying, k, zero)
             products = _product_terms(parsed, call, values, varying, k, structure)
-            blocks.append(series.total((single, *products)))
+            return series.total((single, *products))
+
+        blocks = by_degree(y0, order, term, *inputs)
         if not isinstance(y0, (tuple, list)):
             result = wrap(blocks, structure, level)
             if view:
                 _as_view(func, operands[0], (*operands[1:], *others), rest, [result], view, False)
             return result
         results = [
-            wrap([None if b is None else b[n] for b in blocks], structure, level)
-            for n in range(len(y0))
+            wrap(each(_entry(n), blocks, part), structure, level) for n, part in enumerate(y0)
         ]
         if view:
             _as_view(func, operands[0], (*operands[1:], *others), rest, results, view, True)
@@ -342,27 +364,32 @@ def multilinear(
     return evaluate
 
 
+def _entry(n: int) -> Callable:
+    return lambda block: block[n]
+
+
 def _expanded(
     blocks: Sequence[Any], structure: Structure, i: int, shared: Any, dense: bool
 ) -> Sequence[Any]:
     """The blocks expanded to the value's shape, along the axes that the function needs full."""
     shape = tuple(blocks[0].shape)
-    result = [blocks[0]]
-    for k, block in enumerate(blocks[1:], 1):
-        if block is not None:
-            lead = 1 if structure.leads(k) else 0
-            wanted = list(shape)
-            if shared:
-                needed = {axis % len(shape) for axis in shared(i, len(shape)) if shape}
-                for axis, size in enumerate(block.shape[lead:]):
-                    if axis not in needed:
-                        wanted[axis] = size
-            if tuple(block.shape[lead:]) != tuple(wanted):
-                block = block.expand(*block.shape[:lead], *wanted)
-            if dense:
-                block = block.contiguous()
-        result.append(block)
-    return result
+
+    def term(_: Any, k: int) -> Any:
+        block = blocks[k]
+        if block is None:
+            return None
+        lead = 1 if structure.leads(k) else 0
+        wanted = list(shape)
+        if shared:
+            needed = {axis % len(shape) for axis in shared(i, len(shape)) if shape}
+            for axis, size in enumerate(block.shape[lead:]):
+                if axis not in needed:
+                    wanted[axis] = size
+        if tuple(block.shape[lead:]) != tuple(wanted):
+            block = block.expand(*block.shape[:lead], *wanted)
+        return block.contiguous() if dense else block
+
+    return by_degree(blocks[0], len(blocks) - 1, term, blocks)
 
 
 def _single_term(
@@ -401,7 +428,7 @@ def _product_terms(
             chosen = [(i, d, varying[i][d]) for i, d in zip(factors, degrees, strict=True) if d]
             if any(block is None for _, _, block in chosen):
                 continue
-            base = [None if i in form.singles else value for i, value in enumerate(values)]
+            base = [_without(form, i, value) for i, value in enumerate(values)]
 
             def f(*blocks: Any, chosen: Any = chosen, base: Any = base) -> Any:
                 filled = list(base)
@@ -417,6 +444,13 @@ def _product_terms(
     return terms
 
 
+def _without(form: Form, i: int, value: Any) -> Any:
+    """What stands in the place of argument ``i`` where its own term of the form is left out."""
+    if i not in form.singles or value is None:
+        return value
+    return None if i in form.optional else torch.zeros_like(value)
+
+
 def _compositions(total: int, parts: int) -> list[tuple[int, ...]]:
     """All ways to write ``total`` as an ordered sum of ``parts`` numbers >= 0."""
     if parts < 2:
@@ -425,6 +459,14 @@ def _compositions(total: int, parts: int) -> list[tuple[int, ...]]:
 
 
 # --- views --------------------------------------------------------------------------------------
+
+
+def laid_out_as(x: Any, like: torch.Tensor) -> Any:
+    """``x`` in the channels-last layout that images or volumes ``like`` have, if they have one."""
+    for rank, layout in ((4, torch.channels_last), (5, torch.channels_last_3d)):
+        if like.ndim == rank and like.is_contiguous(memory_format=layout):
+            return x.contiguous(memory_format=layout)
+    return x
 
 
 def shares_memory(a: Any, b: Any) -> bool:
@@ -446,10 +488,7 @@ def _as_view(
 ) -> None:
     """Shrink the blocks of views to what they hold, and let them follow writes to their base."""
     for n, result in enumerate(results):
-        result._blocks = tuple(
-            shrunk(block, result, k) if k and block is not None else block
-            for k, block in enumerate(result._blocks)
-        )
+        result._blocks = _shrunk_blocks(result)
         if isinstance(base, TaylorTensor) and (
             view is True or shares_memory(result._blocks[0], base._blocks[0])
         ):
@@ -459,6 +498,16 @@ def _as_view(
                 return again[n] if many else again
 
             view_of(base, replay, result)
+
+
+def _shrunk_blocks(result: TaylorTensor) -> Sequence[Any]:
+    blocks = result._blocks
+
+    def term(_: Any, k: int) -> Any:
+        return None if blocks[k] is None else shrunk(blocks[k], result, k)
+
+    shrunken = by_degree(blocks[0], len(blocks) - 1, term, blocks)
+    return shrunken if isinstance(shrunken, Stream) else tuple(shrunken)
 
 
 def shrunk(block: torch.Tensor, result: TaylorTensor, k: int) -> torch.Tensor:
@@ -476,27 +525,36 @@ def _of_value(func: Callable, args: tuple, kwargs: dict) -> tuple[Any, ...]:
     """For a function of one series: it, its frame, the value of the result, the other arguments."""
     x = args[0] if args else kwargs["input"]
     series_among(func, (x,))
-    level, structure, order = join(func, (x,))
+    level, structure, order = join(func, (x,), by_entry=True)
     args = tuple(values_of(a, level) for a in args)
     kwargs = {name: values_of(a, level) for name, a in kwargs.items()}
-    return x, level, structure, order, func(*args, **kwargs), args[1:], kwargs
+    y0 = func(*args, **kwargs)
+    if structure.compact:
+        # its entries move together with the value's, or it has to be spread out before
+        moved = structure.reshaped(x._blocks[0].shape, y0.shape)
+        level, structure, order = join(func, (x,)) if moved is None else (level, moved, order)
+    return x, level, structure, order, y0, args[1:], kwargs
 
 
 def reshape(view: bool | str) -> Evaluator:
     """The same entries in the same order, in another shape."""
 
     def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
+        if args and not isinstance(args[0], TaylorTensor):
+            # a plain tensor takes the shape of a series
+            return value(func, args, kwargs)
         x, level, structure, order, y0, others, kwargs = _of_value(func, args, kwargs)
         if y0 is x._blocks[0]:
             return x
-        blocks = [y0]
-        for k in range(1, order + 1):
-            block = x._blocks[k]
-            if block is not None:
-                whole = full(x, k)
-                block = whole.reshape((*whole.shape[: structure.leads(k)], *y0.shape))
-            blocks.append(block)
-        result = wrap(blocks, structure, level)
+
+        def term(_: Any, k: int) -> Any:
+            if blocks[k] is None:
+                return None
+            whole = full(x, k)
+            return whole.reshape((*whole.shape[: structure.leads(k)], *y0.shape))
+
+        blocks = x._blocks
+        result = wrap(by_degree(y0, order, term, blocks), structure, level)
         _as_view(func, x, others, kwargs, [result], view, False)
         return result
 
@@ -505,10 +563,14 @@ def reshape(view: bool | str) -> Evaluator:
 
 def broadcast(func: Callable, args: tuple, kwargs: dict) -> Any:
     """A broadcast view: the blocks keep their size 1 along the new axes."""
+    if args and not isinstance(args[0], TaylorTensor):
+        # a plain tensor takes the shape of a series
+        return value(func, args, kwargs)
     x, level, structure, _, y0, others, kwargs = _of_value(func, args, kwargs)
     if y0 is x._blocks[0]:
         return x
-    result = wrap([y0, *aligned(x._blocks, y0.ndim, structure)[1:]], structure, level)
+    blocks = aligned(x._blocks, y0.ndim, structure)
+    result = wrap(each(lambda block: block, blocks, y0), structure, level)
     return view_of(x, lambda base: func(base, *others, **kwargs), result)
 
 
@@ -519,9 +581,21 @@ def composite(body: Callable) -> Evaluator:
     """Ordinary torch code, run on TaylorTensors; it takes the same arguments as the function."""
 
     def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
-        return run(body, *args, **kwargs)
+        return as_series(func, args, kwargs, run(body, *args, **kwargs))
 
     return evaluate
+
+
+def as_series(func: Callable, args: tuple, kwargs: dict, result: Any) -> Any:
+    """The result of torch code on TaylorTensors: a constant series where it used none of them."""
+    if (
+        isinstance(result, torch.Tensor)
+        and not isinstance(result, TaylorTensor)
+        and (result.is_floating_point() or result.is_complex())
+    ):
+        level, structure, order = join(func, flatten((args, kwargs), []))
+        return wrap((result,) + (None,) * order, structure, level)
+    return result
 
 
 def in_place(evaluate: Evaluator) -> Callable[[Callable], Evaluator]:

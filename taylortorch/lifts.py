@@ -27,6 +27,18 @@ def by_vmap(func: Callable, args: list, kwargs: dict, leads: set) -> Any:
     return torch.vmap(one)(*(args[position] for position in where))
 
 
+def one_by_one(func: Callable, args: list, kwargs: dict, leads: set) -> Any:
+    """For functions that torch cannot map over: a call per place on the leading axis."""
+    filled, results = list(args), []
+    for n in range(args[min(leads)].shape[0]):
+        for position in leads:
+            filled[position] = args[position][n]
+        results.append(func(*filled, **kwargs))
+    if isinstance(results[0], (tuple, list)):
+        return type(results[0])(map(torch.stack, zip(*results, strict=True)))
+    return torch.stack(results)
+
+
 def by_broadcasting(func: Callable, args: list, kwargs: dict, leads: set) -> Any:
     """For elementwise functions: the leading axis broadcasts once all ranks agree."""
     rank = max(a.ndim - (i in leads) for i, a in enumerate(args) if isinstance(a, torch.Tensor))

@@ -19,6 +19,7 @@ Evaluator = Callable[[Callable, tuple, dict], Any]
 
 RULES: dict[Any, Evaluator] = {}
 TRACED: dict[str, Evaluator] = {}
+OPERATORS: dict[str, Any] = {}
 REFUSED: dict[Any, str] = {}
 ROWS: list[Rule] = []
 NAMES: dict[Any, str] = {}
@@ -175,17 +176,78 @@ def claim(function: Any, evaluate: Evaluator) -> None:
     RULES[function] = evaluate
     if isinstance(function, types.FunctionType):
         TRACED[f"{function.__module__}.{function.__name__}"] = evaluate
+    _note_operator(function)
 
 
 def rule_for(function: Any) -> Evaluator | None:
     """The rule of a function as ``__torch_function__`` receives it.
 
     Dynamo, tracing, does not find a Python function such as ``Tensor.__rsub__`` among the keys of a
-    dict; its name does.
+    dict; its name does. An operator ``torch.ops.aten.f`` has the rule of ``torch.f``.
     """
     if torch.compiler.is_compiling() and isinstance(function, types.FunctionType):
         return TRACED.get(f"{function.__module__}.{function.__name__}")
-    return RULES.get(function)
+    rule = RULES.get(function)
+    if rule is None and isinstance(function, OPERATOR_TYPES):
+        known = _behind(function)
+        if known in RULES:
+            return _on_behalf_of(known)
+    return rule
+
+
+OPERATOR_TYPES = (torch._ops.OpOverload, torch._ops.OpOverloadPacket)
+
+
+_BUILT_IN = (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType)
+
+
+def _note_operator(function: Any) -> None:
+    """Let the operator of torch's own that a function written in C++ calls find that function."""
+    own = isinstance(function, OPERATOR_TYPES) and str(function).startswith("aten.")
+    # a function in Python is another one, whatever its name
+    if own or isinstance(function, _BUILT_IN):
+        OPERATORS.setdefault(function.__name__, function)
+
+
+def _behind(operator: Any) -> Any:
+    """What a user calls for an operator: ``torch.sin`` for ``torch.ops.aten.sin.default``."""
+    space, name = str(operator).split(".")[:2]
+    return OPERATORS.get(name) if space == "aten" else None
+
+
+def _on_behalf_of(known: Any) -> Evaluator:
+    def evaluate(operator: Any, args: tuple, kwargs: dict) -> Any:
+        # what functions call input, operators call self
+        named = {"input" if name == "self" else name: a for name, a in kwargs.items()}
+        name = str(operator).split(".")[1]
+        if len(args) <= _REDUCTION_AT.get(name, -1) and "reduction" not in named:
+            named["reduction"] = 1
+        packet = isinstance(operator, torch._ops.OpOverloadPacket)
+        if packet and name in _OF_SPREAD and len(args) == 2 and type(args[1]) is int:
+            args = (args[0], bool(args[1]))
+        return RULES[known](known, args, named)
+
+    return evaluate
+
+
+# where operators read their arguments otherwise than the functions in front of them: losses of
+# torch._C._nn take 0 ("none") for their default, operators 1 ("mean"); a number as the second
+# argument is an axis of torch.var, and tells torch.ops.aten.var whether to correct
+_REDUCTION_AT = {
+    "binary_cross_entropy": 3,
+    "cross_entropy_loss": 3,
+    "huber_loss": 2,
+    "l1_loss": 2,
+    "mse_loss": 2,
+    "multi_margin_loss": 5,
+    "multilabel_margin_loss": 2,
+    "nll_loss": 3,
+    "nll_loss2d": 3,
+    "nll_loss_nd": 3,
+    "smooth_l1_loss": 2,
+    "soft_margin_loss": 2,
+}
+_OF_SPREAD = ("std", "std_mean", "var", "var_mean")
 
 
 def declare_overridable() -> None:
@@ -204,11 +266,15 @@ def refuse(names: str, reason: str) -> None:
     """
     for function in _first_of(names.split()):
         REFUSED[function] = reason
+        _note_operator(function)
 
 
 def name_of(function: Any) -> str:
     """The function's name as a user writes it."""
-    name = NAMES.get(function) or resolve_name(function)
+    name = NAMES.get(function)
+    if name is None and isinstance(function, OPERATOR_TYPES):
+        name = f"torch.ops.{function}"
+    name = name or resolve_name(function)
     if name is None:
         name = getattr(function, "__qualname__", None) or str(function)
     return str(name).removesuffix(".__get__")
@@ -218,6 +284,8 @@ def refusal(function: Any) -> UnsupportedFunction:
     """The error for a function without a rule: its name, the reason, the ways out."""
     name = name_of(function)
     reason = REFUSED.get(function)
+    if reason is None and isinstance(function, OPERATOR_TYPES):
+        reason = REFUSED.get(_behind(function))
     if reason is not None:
         return UnsupportedFunction(f"{name} does not take a TaylorTensor: {reason}")
     return UnsupportedFunction(

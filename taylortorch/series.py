@@ -19,6 +19,9 @@ Names in all of them: ``x`` input series, ``y`` output series, ``k`` the degree 
 Sources: Griewank & Walther, *Evaluating Derivatives* (2nd ed., 2008), chapter 13, tables 13.1 and
 13.2; Neidinger, *Efficient recurrence relations for univariate and multivariate Taylor series
 coefficients* (2013), for the multivariate reading.
+
+The recurrences say how the block of degree ``k`` follows from lower ones; ``by_degree`` runs them,
+at once or as the input becomes known (``streams.py``).
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from .streams import by_degree, each
 from .structures import Structure
 
 Block = Any
@@ -94,10 +98,11 @@ def convolve(s: Structure, k: int, x: Series, y: Series, last: int = 0) -> Block
     return result
 
 
-def cauchy(s: Structure, x: Series, y: Series, y0: Block = None) -> list[Block]:
+def cauchy(s: Structure, x: Series, y: Series, y0: Block = None) -> Series:
     """``x * y``: ``z_k = sum_i x_i y_{k-i}``; ``y0`` is its value, where that is known."""
     first = x[0] * y[0] if y0 is None else y0
-    return [first] + [convolve(s, k, x, y) for k in range(1, min(len(x), len(y)))]
+    order = min(len(x), len(y)) - 1
+    return by_degree(first, order, lambda _, k: convolve(s, k, x, y), x, y)
 
 
 def square_term(s: Structure, k: int, x: Series, first: int = 0) -> Block:
@@ -109,30 +114,33 @@ def square_term(s: Structure, k: int, x: Series, first: int = 0) -> Block:
     return result
 
 
-def square(s: Structure, x: Series, y0: Block = None) -> list[Block]:
+def square(s: Structure, x: Series, y0: Block = None) -> Series:
     """``x * x``, at half the products of ``cauchy(x, x)``."""
     first = x[0] * x[0] if y0 is None else y0
-    return [first] + [square_term(s, k, x) for k in range(1, len(x))]
+    return by_degree(first, len(x) - 1, lambda _, k: square_term(s, k, x), x)
 
 
-def divide(s: Structure, y0: Block, x: Series, d: Series) -> list[Block]:
+def divide(s: Structure, y0: Block, x: Series, d: Series) -> Series:
     """``x / d`` from ``y d = x``: ``y_k = (x_k - sum_{i<k} y_i d_{k-i}) / d_0``."""
-    y = [y0]
-    for k in range(1, len(x)):
+
+    def term(y: Series, k: int) -> Block:
         rest = x[k]
         for i in range(k):
             rest = add_product(s, rest, k - i, d[k - i], i, y[i], -1)
-        y.append(None if rest is None else rest / d[0])
-    return y
+        return None if rest is None else rest / d[0]
+
+    return by_degree(y0, len(x) - 1, term, x, d)
 
 
-def integrate(s: Structure, y0: Block, *factors: tuple[Series, Series]) -> list[Block]:
+def integrate(s: Structure, y0: Block, *factors: tuple[Series, Series]) -> Series:
     """``y' = sum of g x'`` over pairs ``(x, g)``: ``y_k = (1/k) sum_j j x_j g_{k-j}``.
 
     ``g`` needs one degree less than ``x``. This one line is every function whose derivative is
     known as a function of its arguments: log, atan, erf, and with two pairs atan2 and hypot.
     """
-    return [y0] + [integrate_term(s, k, *factors) for k in range(1, len(factors[0][0]))]
+    order = len(factors[0][0]) - 1
+    inputs = [blocks for pair in factors for blocks in pair]
+    return by_degree(y0, order, lambda _, k: integrate_term(s, k, *factors), *inputs)
 
 
 def integrate_term(s: Structure, k: int, *factors: tuple[Series, Series]) -> Block:
@@ -152,77 +160,100 @@ def ode(
     b: float,
     c: float,
     slope0: Block = None,
-) -> list[Block]:
+) -> Series:
     """``y' = (a + b y + c y**2) x'``: exp, tanh, sigmoid, tan, reciprocal are three numbers each.
 
     ``slope0`` is the value of ``a + b y + c y**2`` at ``y0`` where a better formula than this one
     is known (in the tails of sigmoid it cancels).
     """
-    y: list[Block] = [y0]
     if slope0 is None:
         slope0 = total((a or None, times(y0, b), times(y0 * y0, c) if c else None))
     slope: list[Block] = [slope0]
     # the degree-k part of the slope is (b + 2 c y0) y_k plus products of lower degrees
     linear = total((b or None, y0 * (2 * c))) if c and len(x) > 2 else b
-    for k in range(1, len(x)):
-        y.append(integrate_term(s, k, (x, slope)))
-        if k + 1 < len(x):
-            inner = square_term(s, k, y, first=1) if c else None
-            slope.append(total((times(y[k], linear), times(inner, c))))
-    return y
+
+    def term(y: Series, k: int) -> Block:
+        if k > 1:
+            inner = square_term(s, k - 1, y, first=1) if c else None
+            slope.append(total((times(y[k - 1], linear), times(inner, c))))
+        return integrate_term(s, k, (x, slope))
+
+    return by_degree(y0, len(x) - 1, term, x)
 
 
 def rotate(
     s: Structure, s0: Block, c0: Block, x: Series, sign: int, sine_only: bool | None = None
-) -> tuple[list, list]:
+) -> tuple[Series, Series]:
     """The pair ``s' = c x'``, ``c' = sign s x'``: (sin, cos) for -1, (sinh, cosh) for +1.
 
     With ``sine_only`` True the cosine, with False the sine, is left without its highest degree,
     which the other one does not need.
     """
     sine, cosine = [s0], [c0]
-    for k in range(1, len(x)):
+
+    def term(_: Series, k: int) -> Block:
         last = k == len(x) - 1
         next_sine = None if last and sine_only is False else integrate_term(s, k, (x, cosine))
-        if not (last and sine_only):
-            cosine.append(times(integrate_term(s, k, (x, sine)), sign))
+        next_cosine = None if last and sine_only else integrate_term(s, k, (x, sine))
         sine.append(next_sine)
-    return sine, cosine
+        cosine.append(times(next_cosine, sign))
+        return sine[k], cosine[k]
+
+    pairs = by_degree((s0, c0), len(x) - 1, term, x)
+    return each(lambda pair: pair[0], pairs, s0), each(lambda pair: pair[1], pairs, c0)
 
 
-def power(s: Structure, y0: Block, x: Series, p: Any) -> list[Block]:
+def power(s: Structure, y0: Block, x: Series, p: Any) -> Series:
     """``x**p`` for a real ``p`` and ``x_0 != 0``, from ``x y' = p y x'``.
 
     ``y_k = (1/(k x_0)) sum_j (j p - (k - j)) x_j y_{k-j}``.
     """
-    y = [y0]
-    for k in range(1, len(x)):
+
+    def term(y: Series, k: int) -> Block:
         rest = None
         for j in range(1, k + 1):
             rest = add_product(s, rest, j, x[j], k - j, y[k - j], j * (p + 1) - k)
-        y.append(None if rest is None else rest / (x[0] * k))
-    return y
+        return None if rest is None else rest / (x[0] * k)
+
+    return by_degree(y0, len(x) - 1, term, x)
 
 
-def integer_power(s: Structure, x: Series, n: int, y0: Block = None) -> list[Block]:
+def integer_power(s: Structure, x: Series, n: int, y0: Block = None) -> Series:
     """``x**n`` for ``n >= 1`` by repeated squaring: right at ``x_0 = 0`` at every order."""
     if n == 1:
-        return [x[0] if y0 is None else y0, *x[1:]]
+        return each(lambda block: block, x, x[0] if y0 is None else y0)
     half = integer_power(s, x, n // 2)
     if n % 2 == 0:
         return square(s, half, y0)
     return cauchy(s, square(s, half), x, y0)
 
 
-def compose(s: Structure, f: Series, x: Series) -> list[Block]:
+def compose(s: Structure, f: Series, x: Series) -> Series:
     """``f(x)`` from ``f_j = f^(j)(x_0) / j!``, by Horner's rule in ``h = x - x_0``.
 
     Needs only numbers, so it serves where no recurrence is known (lgamma) or where the recurrence
     divides by zero (a real power at zero).
     """
-    h = [None, *x[1:]]
     order = len(x) - 1
-    y: list[Block] = [f[order]]
+    y: Series = [f[order]]
     for j in range(order - 1, -1, -1):
-        y = [f[j]] + [convolve(s, k, y, h, last=1) for k in range(1, order - j + 1)]
+        # the factor h has no block of degree 0, so y is not asked for its block of degree k
+        def term(_: Series, k: int, y: Series = y) -> Block:
+            return convolve(s, k, y, x, last=1)
+
+        y = by_degree(f[j], order - j, term, x)
     return y
+
+
+def reverse(s: Structure, y: Series) -> list[Block]:
+    """The series ``t`` with ``y(t(z)) = y_0 + z``, for ``y_1 != 0``, by Lagrange's formula.
+
+    ``t_k`` is, over ``k``, the coefficient of degree ``k - 1`` of ``q**-k``, where ``q`` is
+    ``(y - y_0) / t``; each power is one recurrence. ``t_0`` is structurally zero.
+    """
+    q = y[1:]
+    t: list[Block] = [None]
+    for k in range(1, len(y)):
+        powers = power(s, 1 / q[0] ** k, q[:k], -k)
+        t.append(times(powers[k - 1], 1, k))
+    return t

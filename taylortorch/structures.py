@@ -17,23 +17,29 @@ to leading axis.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 MultiIndex = tuple[int, ...]
-IndexSet = tuple[tuple[MultiIndex, ...], ...]
-"""Multi-indices by total degree, each degree in descending lexicographic order."""
+IndexSet = tuple[tuple[Any, ...], ...]
+"""Multi-indices by total degree, each degree in descending lexicographic order, sums last."""
 
 
 class Structure:
     """How the blocks of degree >= 1 of a series are laid out.
 
-    ``elementwise``: the product of two blocks is a plain ``a * b``.
+    ``elementwise``: the product of two blocks is a plain ``a * b``. ``compact``: a block may leave
+    out directions on which its entries do not depend; ``whole`` puts them in. ``per_sample``: the
+    derivatives are asked for sample by sample, so samples must not mix.
     """
 
     elementwise = False
+    compact = False
+    per_sample = False
 
     def leads(self, degree: int) -> bool:
         """Whether a block of this degree has a leading axis before the value's."""
@@ -59,9 +65,21 @@ class Structure:
         """The structure of a series of this order combined from both, None if they do not mix."""
         return self.truncated(order) if self == other else None
 
-    def project(self, blocks: Sequence[Any], target: Structure, order: int) -> tuple:
+    def project(self, blocks: Sequence[Any], target: Structure, order: int) -> Sequence:
         """The blocks of the same series in ``target``, which is ``self`` met with another."""
-        return tuple(blocks[: order + 1])
+        return blocks[: order + 1]
+
+    def evaluate(self, blocks: Sequence[Any], offsets: Sequence[Any]) -> Any:
+        """The polynomial at these offsets from the point of expansion, one for each coordinate."""
+        raise ValueError(f"a series of {self.describe()} is not a polynomial that has values")
+
+    def reshaped(self, old: Sequence[int], new: Sequence[int]) -> Structure | None:
+        """The structure of the same entries in another shape; None where ``whole`` is needed."""
+        return self
+
+    def whole(self, blocks: Sequence[Any]) -> tuple[Structure, Sequence[Any]]:
+        """The structure and the blocks of the same series with no direction left out."""
+        return self, blocks
 
     def describe(self) -> str:
         """A few words for ``repr``."""
@@ -81,6 +99,9 @@ class Line(Structure):
 
     def product(self, f: Callable, degrees: Sequence[int], blocks: Sequence[Any]) -> Any:
         return f(*blocks)
+
+    def evaluate(self, blocks: Sequence[Any], offsets: Sequence[Any]) -> Any:
+        return horner(blocks, *_exactly(1, offsets))
 
     def describe(self) -> str:
         return "line"
@@ -107,6 +128,9 @@ class Bundle(Structure):
         if type(other) is Collapsed and order < other.order and other.count == self.count:
             return self
         return super().meet(other, order)
+
+    def evaluate(self, blocks: Sequence[Any], offsets: Sequence[Any]) -> Any:
+        return horner(blocks, *_exactly(1, offsets))
 
     def describe(self) -> str:
         return f"{self.count} directions"
@@ -163,6 +187,26 @@ class Collapsed(Structure):
         return f"{self.count} directions, collapsed at order {self.order}"
 
 
+def horner(blocks: Sequence[Any], t: Any) -> Any:
+    """``c_0 + c_1 t + ... + c_K t**K``, where ``None`` stands for zero."""
+    result = None
+    for block in reversed(blocks):
+        if result is not None:
+            result = result * t
+        if block is not None:
+            result = block if result is None else result + block
+    return result
+
+
+def _exactly(count: int, offsets: Sequence[Any]) -> Sequence[Any]:
+    if len(offsets) != count:
+        many = f"{count} coordinate" + "s" * (count != 1)
+        raise TypeError(
+            f"the value of a series of {many} takes as many offsets, got {len(offsets)}"
+        )
+    return offsets
+
+
 def _same(a: Any, b: Any) -> bool:
     """Whether two sets of weights are known to be equal: one object, or equal numbers."""
     return a is b or (isinstance(a, (int, float)) and isinstance(b, (int, float)) and a == b)
@@ -172,16 +216,21 @@ class Multivariate(Structure):
     """A downward-closed set of multi-indices over the coordinates of one set of variables.
 
     ``origin`` is the expansion the series belongs to; two origins never mix. ``arrays`` supplies
-    ``concatenate(rows)``, ``zeros_like(row)`` and ``sum_rows(block, targets, count)`` for the kind
-    of block in use.
+    ``concatenate(rows)``, ``zeros_like(row)``, ``sum_rows(block, targets, count)``,
+    ``take(block, rows, factors)`` and ``sum(block, weights)`` for the kind of block in use. A row
+    may also be a ``Sum`` of coefficients that nothing else is computed from: then they need no rows
+    of their own.
     """
 
+    per_sample = True
     few_rows = 48
 
     def __init__(self, origin: Any, indices: IndexSet, arrays: Any) -> None:
         self.origin = origin
         self.indices = indices
         self.arrays = arrays
+        # looking up a large set of multi-indices takes longer than the product
+        self.tables: dict[tuple[int, ...], tuple[Any, ...]] = {}
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -194,28 +243,42 @@ class Multivariate(Structure):
         return len(self.indices[degree])
 
     def product(self, f: Callable, degrees: Sequence[int], blocks: Sequence[Any]) -> Any:
-        table = pairings(self.indices, tuple(degrees))
-        count = sum(len(sources) for sources in table)
-        if not count:
+        table = self.pairings(tuple(degrees))
+        if not any(table):
             return None
-        if count <= self.few_rows:
-            rows = []
-            for sources in table:
+        plain = [terms for terms in table if not isinstance(terms, Weighted)]
+        rows: list[Any] = []
+        if sum(len(terms) for terms in plain) <= self.few_rows:
+            for terms in plain:
                 row = None
-                for source in sources:
+                for source in terms:
                     term = f(*(b[i : i + 1] for b, i in zip(blocks, source, strict=True)))
                     row = term if row is None else row + term
                 rows.append(row)
-            if len(rows) == 1:
-                return rows[0]
-            template = next(row for row in rows if row is not None)
-            zero = self.arrays.zeros_like(template)
-            return self.arrays.concatenate([zero if row is None else row for row in rows])
-        gathered = [
-            b[[source[n] for sources in table for source in sources]] for n, b in enumerate(blocks)
-        ]
-        targets = [row for row, sources in enumerate(table) for _ in sources]
-        return self.arrays.sum_rows(f(*gathered), targets, len(table))
+        else:
+            gathered = [
+                b[[source[n] for terms in plain for source in terms]] for n, b in enumerate(blocks)
+            ]
+            targets = [row for row, terms in enumerate(plain) for _ in terms]
+            together = self.arrays.sum_rows(f(*gathered), targets, len(plain))
+            if len(plain) == len(table):
+                return together
+            rows = [together[n : n + 1] for n in range(len(plain))]
+        for row, terms in enumerate(table):
+            if isinstance(terms, Weighted):
+                rows.insert(row, terms.sum(f, blocks, self.arrays))
+        if len(rows) == 1:
+            return rows[0]
+        template = next(row for row in rows if row is not None)
+        zero = self.arrays.zeros_like(template)
+        return self.arrays.concatenate([zero if row is None else row for row in rows])
+
+    def pairings(self, degrees: tuple[int, ...]) -> tuple[Any, ...]:
+        """``pairings`` of this set."""
+        table = self.tables.get(degrees)
+        if table is None:
+            table = self.tables[degrees] = pairings(self.indices, degrees)
+        return table
 
     def limit(self, order: int) -> int:
         return min(order, len(self.indices) - 1)
@@ -242,37 +305,107 @@ class Multivariate(Structure):
             if blocks[k] is None or mine == wanted:
                 result.append(blocks[k])
             else:
-                result.append(blocks[k][[mine.index(index) for index in wanted]])
+                row = rows_of(mine)
+                result.append(blocks[k][[row[index] for index in wanted]])
         return tuple(result)
 
-    def shifted(self, coordinate: int) -> Multivariate:
-        """The structure of the derivative along a coordinate: all ``a`` with ``a + e`` in it."""
-        lowered = tuple(
-            tuple(_move(index, coordinate, -1) for index in degree if index[coordinate])
-            for degree in self.indices[1:]
-        )
-        return Multivariate(self.origin, _trimmed(lowered), self.arrays)
+    def differentiate(
+        self, blocks: Sequence[Any], shifts: Sequence[Sequence[int]]
+    ) -> tuple[list[Any], Multivariate] | None:
+        """The derivatives along each of ``shifts``, and the structure that all of them have.
 
-    def differentiate(self, blocks: Sequence[Any], coordinate: int) -> list[Any]:
-        """The blocks of the derivative: ``(a_i + 1) c_{a + e_i}`` at every multi-index ``a``.
-
-        Laid out as ``shifted(coordinate)`` says; the first one is the derivative's value.
+        A shift lists the coordinates to differentiate by, as many in each. The coefficient at ``a``
+        of the derivative along ``s`` is ``(a + s)!/a! c_{a + s}``. A block has one leading axis for
+        the shifts, then, from degree 1 on, one for the multi-indices. None: some derivative is not
+        in the set.
         """
+        found = _shifted(self.indices, tuple(map(tuple, shifts)))
+        if found is None:
+            return None
+        indices, taken = found
         result: list[Any] = []
-        for k in range(1, len(self.shifted(coordinate).indices) + 1):
-            block, degree = blocks[k], self.indices[k]
-            rows = [n for n, index in enumerate(degree) if index[coordinate]]
-            if block is None or not rows:
-                result.append(None)
-            elif k == 1:
-                result.append(block[rows[0]])
-            else:
-                parts = [block[n : n + 1] * degree[n][coordinate] for n in rows]
-                result.append(parts[0] if len(parts) == 1 else self.arrays.concatenate(parts))
+        for degree, (rows, scales) in enumerate(taken):
+            block = blocks[degree + len(shifts[0])]
+            if block is not None:
+                block = self.arrays.take(block, rows, scales)
+                if degree:
+                    block = block.reshape(len(shifts), len(indices[degree]), *block.shape[1:])
+            result.append(block)
+        return result, Multivariate(self.origin, indices, self.arrays)
+
+    def sum_row(self, members: Sequence[MultiIndex]) -> tuple[int, int] | None:
+        """Degree and row of the plain sum of these coefficients, where the set keeps it."""
+        degree = sum(members[0])
+        wanted = Sum(tuple(sorted((index, 1) for index in members)))
+        row = rows_of(self.indices[degree]).get(wanted) if degree < len(self.indices) else None
+        return None if row is None else (degree, row)
+
+    def evaluate(self, blocks: Sequence[Any], offsets: Sequence[Any]) -> Any:
+        zero = self.indices[0][0]
+        offsets = _exactly(len(zero), offsets)
+        powers: dict[MultiIndex, Any] = {zero: 1}
+        result = blocks[0]
+        for degree, block in zip(self.indices[1:], blocks[1:], strict=True):
+            for row, index in enumerate(degree):
+                if isinstance(index, Sum):
+                    raise ValueError(
+                        "a series that keeps only sums of its coefficients is not a polynomial "
+                        "that has values"
+                    )
+                i = next(i for i, count in enumerate(index) if count)
+                lower = (*index[:i], index[i] - 1, *index[i + 1 :])
+                powers[index] = powers[lower] * offsets[i]
+                if block is not None:
+                    result = result + block[row] * powers[index]
         return result
 
     def describe(self) -> str:
         return f"{len(self.indices[0][0])} coordinates"
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Sum:
+    """A row that holds ``sum of weight * c_a`` over several multi-indices of one degree."""
+
+    terms: tuple[tuple[MultiIndex, Any], ...]
+
+
+class Weighted:
+    """The products that make up a ``Sum``: row numbers of each factor, and their weights."""
+
+    def __init__(self, sources: list[tuple[int, ...]], weights: list[Any]) -> None:
+        self.count = len(sources)
+        self.places = [_run(list(rows)) for rows in zip(*sources, strict=True)]
+        self.weights = None if all(w == 1 for w in weights) else weights
+
+    def __len__(self) -> int:
+        return self.count
+
+    def sum(self, f: Callable, blocks: Sequence[Any], arrays: Any) -> Any:
+        """The weighted sum of ``f`` over the products, as a block of one row."""
+        terms = f(*(b[place] for b, place in zip(blocks, self.places, strict=True)))
+        return arrays.sum(terms, self.weights)
+
+
+def _run(rows: list[int]) -> Any:
+    """The rows as a slice, which takes no copy, where they follow each other."""
+    if rows == list(range(rows[0], rows[0] + len(rows))):
+        return slice(rows[0], rows[0] + len(rows))
+    return rows
+
+
+def _plus(a: MultiIndex, b: MultiIndex) -> MultiIndex:
+    return tuple([i + j for i, j in zip(a, b, strict=True)])
+
+
+def _minus(a: MultiIndex, b: MultiIndex) -> MultiIndex:
+    return tuple([i - j for i, j in zip(a, b, strict=True)])
+
+
+@functools.cache
+def rows_of(degree: tuple) -> dict[Any, int]:
+    """The row number of each multi-index of a degree."""
+    return {index: row for row, index in enumerate(degree)}
 
 
 def _trimmed(indices: IndexSet) -> IndexSet:
@@ -282,16 +415,47 @@ def _trimmed(indices: IndexSet) -> IndexSet:
     return indices
 
 
-def _move(index: MultiIndex, coordinate: int, step: int) -> MultiIndex:
-    return tuple(a + step if i == coordinate else a for i, a in enumerate(index))
+@functools.lru_cache(4096)
+def _shifted(
+    indices: IndexSet, shifts: tuple[tuple[int, ...], ...]
+) -> tuple[IndexSet, list[tuple[list[int], list[int]]]] | None:
+    """The multi-indices ``a`` with ``a + s`` in the set for every shift; the rows and factors."""
+    zero, length = indices[0][0], len(shifts[0])
+    moves = [tuple([shift.count(i) for i in range(len(zero))]) for shift in shifts]
+    degrees: list[tuple] = []
+    taken: list[tuple[list[int], list[int]]] = []
+    for degree in indices[length:]:
+        row = rows_of(degree)
+        lowered = [_minus(a, moves[0]) for a in degree if not isinstance(a, Sum)]
+        wanted = [
+            a for a in lowered if min(a) >= 0 and all(_plus(a, move) in row for move in moves[1:])
+        ]
+        if not degrees and wanted != [zero]:
+            return None
+        raised = [(_plus(a, move), move) for move in moves for a in wanted]
+        rows = [row[high] for high, _ in raised]
+        scales = [
+            math.prod([math.perm(high[i], move[i]) for i in sorted(set(shift))])
+            for shift, (high, move) in zip(
+                [shift for shift in shifts for _ in wanted], raised, strict=True
+            )
+        ]
+        degrees.append(tuple(wanted))
+        taken.append((rows, scales))
+    if not degrees:
+        return None
+    kept = _trimmed(tuple(degrees))
+    return kept, taken[: len(kept)]
 
 
 def total_degree(coordinates: int, order: int) -> IndexSet:
     """All multi-indices over ``coordinates`` variables of total degree at most ``order``."""
-    return tuple(_of_degree(coordinates, k) for k in range(order + 1))
+    return _trimmed(tuple(_of_degree(coordinates, k) for k in range(order + 1)))
 
 
 def _of_degree(coordinates: int, degree: int) -> tuple[MultiIndex, ...]:
+    if coordinates == 0:
+        return ((),) if degree == 0 else ()
     if coordinates == 1:
         return ((degree,),)
     return tuple(
@@ -301,16 +465,82 @@ def _of_degree(coordinates: int, degree: int) -> tuple[MultiIndex, ...]:
     )
 
 
+def closure(coordinates: int, wanted: Iterable[MultiIndex], sums: Iterable[Sum] = ()) -> IndexSet:
+    """The smallest downward-closed set with the multi-indices ``wanted`` and rows for ``sums``.
+
+    A sum takes the place of its members, unless they are wanted, or needed, by themselves.
+    """
+    needed: set[MultiIndex] = {(0,) * coordinates}
+    queue = list(wanted)
+    for total in sums:
+        queue += [lower for index, _ in total.terms for lower in _below(index)]
+    while queue:
+        index = queue.pop()
+        if index not in needed:
+            needed.add(index)
+            queue += _below(index)
+    rows: dict[int, list[Any]] = {}
+    for index in sorted(needed, reverse=True):
+        rows.setdefault(sum(index), []).append(index)
+    for total in sums:
+        if not all(index in needed for index, _ in total.terms):
+            rows.setdefault(sum(total.terms[0][0]), []).append(total)
+    return tuple(tuple(rows[degree]) for degree in range(max(rows) + 1))
+
+
+def _below(index: MultiIndex) -> list[MultiIndex]:
+    return [(*index[:i], count - 1, *index[i + 1 :]) for i, count in enumerate(index) if count]
+
+
 @functools.cache
-def pairings(
-    indices: IndexSet, degrees: tuple[int, ...]
-) -> tuple[tuple[tuple[int, ...], ...], ...]:
-    """For each multi-index of degree ``sum(degrees)``, the row numbers that multiply into it."""
+def pairings(indices: IndexSet, degrees: tuple[int, ...]) -> tuple[Any, ...]:
+    """For each row of degree ``sum(degrees)``, the row numbers that multiply into it.
+
+    A tuple of sources for a multi-index, a ``Weighted`` for a ``Sum``.
+    """
     target = indices[sum(degrees)]
-    table: dict[MultiIndex, list[tuple[int, ...]]] = {index: [] for index in target}
-    for source in itertools.product(*(range(len(indices[k])) for k in degrees)):
-        parts = [indices[k][row] for k, row in zip(degrees, source, strict=True)]
-        index = tuple(map(sum, zip(*parts, strict=True)))
-        if index in table:
-            table[index].append(source)
-    return tuple(tuple(table[index]) for index in target)
+    sources: dict[MultiIndex, list[tuple[int, ...]]] = {}
+    for index in target:
+        members = [a for a, _ in index.terms] if isinstance(index, Sum) else [index]
+        sources.update({a: [] for a in members})
+    rows = [rows_of(indices[degree]) for degree in degrees]
+    for index, found in sources.items():
+        _splits(rows, degrees, index, (), found)
+    table: list[Any] = []
+    for index in target:
+        if isinstance(index, Sum):
+            pairs = [(source, weight) for a, weight in index.terms for source in sources[a]]
+            table.append(Weighted(*map(list, zip(*pairs, strict=True))) if pairs else ())
+        else:
+            table.append(tuple(sources[index]))
+    return tuple(table)
+
+
+def _splits(
+    rows: list[dict[Any, int]],
+    degrees: tuple[int, ...],
+    rest: MultiIndex,
+    chosen: tuple[int, ...],
+    found: list[tuple[int, ...]],
+) -> None:
+    """Append to ``found`` the rows of ``degrees`` whose multi-indices add up to ``rest``."""
+    if len(degrees) == 1:
+        if rest in rows[0]:
+            found.append((*chosen, rows[0][rest]))
+        return
+    for part in _parts(rest, degrees[0]):
+        if part in rows[0]:
+            _splits(rows[1:], degrees[1:], _minus(rest, part), (*chosen, rows[0][part]), found)
+
+
+def _parts(index: MultiIndex, degree: int) -> list[MultiIndex]:
+    """All multi-indices of this degree that are nowhere above ``index``, in descending order."""
+    support = [i for i, count in enumerate(index) if count]
+    result = []
+    for counts in itertools.product(*(range(index[i], -1, -1) for i in support)):
+        if sum(counts) == degree:
+            part = [0] * len(index)
+            for i, count in zip(support, counts, strict=True):
+                part[i] = count
+            result.append(tuple(part))
+    return result

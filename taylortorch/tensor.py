@@ -8,17 +8,27 @@ mode is made of, and its ``__torch_dispatch__`` turns every read that C++ attemp
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 
 from .registry import UnsupportedFunction, name_of, refusal, rule_for
+from .streams import Stream
 from .structures import Bundle, Collapsed, Line, Multivariate, Structure
 
 LINE = Line()
+_SPARSE = {
+    torch.sparse_coo,
+    torch.sparse_csr,
+    torch.sparse_csc,
+    torch.sparse_bsr,
+    torch.sparse_bsc,
+}
 
 _compiling = torch.compiler.is_compiling
 _make_wrapper = torch.Tensor._make_wrapper_subclass  # type: ignore[attr-defined]
@@ -28,6 +38,14 @@ _without_torch_function = torch._C.DisableTorchFunctionSubclass
 
 # names that torch takes as aliases, for those who come from numpy
 _NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}
+
+
+def untraced(function: Any) -> Any:
+    """Keep Dynamo from compiling this function, or what it calls, as a piece of its own."""
+    dynamo = torch._C._dynamo.eval_frame  # type: ignore[attr-defined]
+    skip = dynamo._FrameExecStrategy(dynamo._FrameAction.SKIP, dynamo._FrameAction.SKIP)
+    dynamo.set_code_exec_strategy(function.__code__, skip)
+    return function
 
 
 class _Seal:
@@ -41,6 +59,7 @@ class _Seal:
     def __get__(self, instance: Any, owner: Any = None) -> None:
         return None
 
+    @untraced
     def __set__(self, instance: Any, value: Any) -> None:
         # its own shape, since blocks that are TaylorTensors may not have their attributes yet
         with _without_torch_function():
@@ -79,12 +98,12 @@ class TaylorTensor(torch.Tensor):
     [[0.0, 1.0], [0.0, 3.0], [0.0, 6.0], [6.0, 6.0]]
     """
 
-    _blocks: tuple[Any, ...]
+    _blocks: Sequence[Any]
     _structure: Structure
     _level: int
     _view: tuple[Any, ...] | None
     _writes: int
-    _variable: tuple[int, int] | None
+    _variable: Any
     _viewed: bool
     _sealed = _Seal()
     # numpy scalars on the left of an operator leave the operation to the TaylorTensor
@@ -202,6 +221,36 @@ class TaylorTensor(torch.Tensor):
             )
         return self._structure.indices
 
+    def at(self, *offsets: Any) -> Any:
+        """The value of the Taylor polynomial away from the point of expansion, by Horner's rule.
+
+        Args:
+            offsets: for a line, and for R directions, one: ``t`` of ``c_0 + c_1 t + ...``. For
+                several variables one for each coordinate: ``h`` of ``sum of c_a h^a``. A number or
+                a tensor that broadcasts with ``coeffs[1]``: offsets of shape ``(7, 1, 1)`` give
+                the values of a series of shape ``(5, 3)`` at seven places, ``(7, 5, 3)``.
+
+        Returns:
+            A tensor of the value's shape, ``(R, *shape)`` for R directions, broadcast with the
+            offsets. A TaylorTensor where the coefficients or the offsets are TaylorTensors.
+
+        Raises:
+            TypeError: another number of offsets than the series has coordinates.
+            ValueError: a collapsed series, which has no polynomial.
+
+        >>> import torch, taylortorch as tt
+        >>> y = torch.exp(tt.TaylorTensor(torch.tensor(0.0, dtype=torch.float64), order=15))
+        >>> y.at(1.0)
+        tensor(2.7183, dtype=torch.float64)
+        """
+        settle(self)
+        result = run(self._structure.evaluate, self._blocks, offsets)
+        lead = self._structure.leads(1) and not isinstance(self._structure, Multivariate)
+        shape = full_shape(self, 1) if lead else self._blocks[0].shape
+        places = (x.shape for x in offsets if isinstance(x, torch.Tensor))
+        shape = torch.broadcast_shapes(shape, *places)
+        return result if result.shape == shape else run(torch.broadcast_to, result, tuple(shape))
+
     @classmethod
     def __torch_function__(
         cls, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
@@ -248,11 +297,20 @@ _LIKELY_DEFAULT = (
     "a C++ operator, a custom autograd.Function, a scripted function or a backward hook was called "
     "on it; taylortorch.register_rule gives such a function a rule"
 )
+_SPARSE_VALUES = (
+    "it was given as the values of a sparse tensor, and a series is dense: keep the places and "
+    "the values apart, and sum the terms of a product with torch.index_add"
+)
 _LIKELY = {
+    "aten::_sparse_coo_tensor_with_dims_and_tensors": _SPARSE_VALUES,
+    "aten::sparse_compressed_tensor": _SPARSE_VALUES,
     "aten::_local_scalar_dense": (
         "it was used as a plain number, as in torch.full(size, x), torch.arange(x) or alpha=x"
     ),
-    "aten::detach": "torch.tensor(x), or a function that copies its argument, was called on it",
+    "aten::detach": (
+        "torch.tensor(x), a function that copies its argument, a checkpoint inside another one or "
+        "a custom autograd.Function was called on it"
+    ),
     "aten::lift_fresh": "torch.tensor(x) was called on it",
     "aten::view_as": (
         "a custom autograd.Function or a full backward hook returned it; hooks on the module's "
@@ -297,9 +355,10 @@ def nested(arguments: Any) -> bool:
 # --- making one ---------------------------------------------------------------------------------
 
 
-def wrap(blocks: Iterable[Any], structure: Structure, level: int) -> TaylorTensor:
-    """The TaylorTensor of these blocks."""
-    blocks = tuple(blocks)
+def wrap(blocks: Any, structure: Structure, level: int) -> TaylorTensor:
+    """The TaylorTensor of these blocks, an iterable or a stream."""
+    if not isinstance(blocks, Stream):
+        blocks = tuple(blocks)
     value = blocks[0]
     if _compiling():
         plain = innermost(value)
@@ -307,6 +366,12 @@ def wrap(blocks: Iterable[Any], structure: Structure, level: int) -> TaylorTenso
         fill = plain.new_full((), math.nan).expand(plain.shape)
         result = fill.as_subclass(TaylorTensor)
     else:
+        if not isinstance(value, TaylorTensor) and value.layout in _SPARSE:
+            raise UnsupportedFunction(
+                f"an operation on a TaylorTensor gave a sparse result ({value.layout}), and a "
+                "series is dense: multiply by a sparse matrix with @ or torch.sparse.mm, whose "
+                "result is dense, or use .to_dense() first"
+            )
         result = _guarded(value)
     result._blocks = blocks
     result._structure = structure
@@ -344,6 +409,8 @@ def check_value(value: Any, who: str) -> None:
         raise TypeError(
             f"{who} must be a tensor, got {type(value).__name__}: use torch.as_tensor(x)"
         )
+    if value.layout in _SPARSE:
+        raise TypeError(f"{who} must be a dense tensor, got {value.layout}: use x.to_dense()")
     if not (value.is_floating_point() or value.is_complex()):
         raise TypeError(
             f"{who} must be a floating-point or complex tensor, got {value.dtype}: "
@@ -391,6 +458,29 @@ def _shape_of(x: Any) -> Any:
     return tuple(x.shape) if isinstance(x, torch.Tensor) else type(x).__name__
 
 
+class _Open(threading.local):
+    """The level of the innermost expansion that is under way: a transform, an integration."""
+
+    level = 0
+
+
+_open = _Open()
+
+
+@contextlib.contextmanager
+def level_above(*inputs: Any) -> Iterator[int]:
+    """A level for an expansion of the library's own, above those of the inputs and of others.
+
+    It leaves room below for series that a function closes over, and above for those it makes.
+    """
+    outer = _open.level
+    _open.level = max([outer + 1000, *(_level_above(x) for x in inputs)])
+    try:
+        yield _open.level
+    finally:
+        _open.level = outer
+
+
 def _level_above(x: Any) -> int:
     return x._level + 1 if isinstance(x, TaylorTensor) else 0
 
@@ -426,6 +516,14 @@ def settle(x: TaylorTensor) -> None:
             x._writes += 1
 
 
+def spread(x: TaylorTensor) -> None:
+    """Give ``x`` blocks over all directions in place of compact ones."""
+    settle(x)
+    if x._structure.compact:
+        x._structure, blocks = x._structure.whole(x._blocks)
+        x._blocks = tuple(blocks)
+
+
 def innermost(x: Any) -> Any:
     """The value below all levels; anything but a TaylorTensor as it is."""
     while isinstance(x, TaylorTensor):
@@ -450,11 +548,18 @@ def full(x: TaylorTensor, k: int) -> torch.Tensor:
     return block if tuple(block.shape) == shape else block.expand(shape)
 
 
-def join(function: Any, tensors: Sequence[Any]) -> tuple[int, Structure, int]:
+def join(
+    function: Any, tensors: Sequence[Any], by_entry: bool = False
+) -> tuple[int, Structure, int]:
     """The level, structure and order at which ``function`` acts on these TaylorTensors.
 
-    The highest level among them; series of lower levels are constants there.
+    The highest level among them; series of lower levels are constants there. ``by_entry``: each
+    entry of the result depends on one entry of each argument, so that compact blocks will do.
     """
+    if not by_entry:
+        for x in tensors:
+            if x._structure.compact:
+                spread(x)
     first = tensors[0]
     settle(first)
     level, structure, order = first._level, first._structure, len(first._blocks) - 1
@@ -470,6 +575,8 @@ def join(function: Any, tensors: Sequence[Any]) -> tuple[int, Structure, int]:
         if x._structure is not structure:
             common = structure.meet(x._structure, order)
             if common is None:
+                common = x._structure.meet(structure, order)
+            if common is None:
                 raise UnsupportedFunction(
                     f"{name_of(function)} mixes two different expansions at one level: "
                     f"{structure.describe()} and {x._structure.describe()}. Make all inputs by one "
@@ -481,7 +588,7 @@ def join(function: Any, tensors: Sequence[Any]) -> tuple[int, Structure, int]:
     return level, structure.truncated(order), order
 
 
-def blocks_at(x: Any, level: int, structure: Structure, order: int) -> tuple[Any, ...]:
+def blocks_at(x: Any, level: int, structure: Structure, order: int) -> Sequence[Any]:
     """The blocks of ``x`` in a frame that ``join`` gave; anything else is a constant there."""
     if not isinstance(x, TaylorTensor) or x._level != level:
         return (x,) + (None,) * order
@@ -506,22 +613,30 @@ def flatten(tree: Any, found: list[TaylorTensor]) -> list[TaylorTensor]:
     return found
 
 
-# --- pytrees ------------------------------------------------------------------------------------
+# --- vmap ---------------------------------------------------------------------------------------
 
 
-def _pytree_flatten(x: TaylorTensor) -> tuple[list[Any], Any]:
+class _TaylorTensorParts:
+    """A series that ``vmap`` takes apart; to everyone else's pytrees it is one leaf, a tensor."""
+
+    def __init__(self, series: TaylorTensor) -> None:
+        self.series = series
+
+
+def _take_apart(parts: _TaylorTensorParts) -> tuple[list[Any], Any]:
     # every leaf has the value's shape: an axis that vmap maps over is one of samples, never the
     # axis of directions
-    settle(x)
+    x = parts.series
+    spread(x)
     leaves: list[Any] = []
     for k, block in enumerate(x._blocks):
         if block is not None:
             leaves += run(full(x, k).unbind, 0) if x._structure.leads(k) else [full(x, k)]
     present = tuple(block is not None for block in x._blocks)
-    return leaves, (present, x._structure, x._level)
+    return [_parts_of(leaf) for leaf in leaves], (present, x._structure, x._level)
 
 
-def _pytree_unflatten(leaves: Iterable[Any], context: Any) -> Any:
+def _put_together(leaves: Iterable[Any], context: Any) -> Any:
     present, structure, level = context
     leaves = list(leaves)
     if not all(isinstance(leaf, torch.Tensor) for leaf in leaves):
@@ -537,10 +652,23 @@ def _pytree_unflatten(leaves: Iterable[Any], context: Any) -> Any:
     return wrap(blocks, structure, level)
 
 
-for _class in (TaylorTensor, Guarded):
-    torch.utils._pytree.register_pytree_node(
-        _class,
-        _pytree_flatten,
-        _pytree_unflatten,
-        serialized_type_name=f"taylortorch.{_class.__name__}.{_class.__module__}",
-    )
+def _parts_of(leaf: Any) -> Any:
+    return _TaylorTensorParts(leaf) if isinstance(leaf, TaylorTensor) else leaf
+
+
+def _flatten_for_vmap(tree: Any, is_leaf: Any = None) -> tuple[list[Any], Any]:
+    leaves, spec = _tree_flatten(tree, is_leaf)
+    if any(isinstance(leaf, TaylorTensor) for leaf in leaves):
+        tree = torch.utils._pytree.tree_unflatten(map(_parts_of, leaves), spec)
+        leaves, spec = _tree_flatten(tree, is_leaf)
+    return leaves, spec
+
+
+_tree_flatten = torch.utils._pytree.tree_flatten
+torch.utils._pytree.register_pytree_node(
+    _TaylorTensorParts,
+    _take_apart,
+    _put_together,
+    serialized_type_name="taylortorch._TaylorTensorParts",
+)
+torch._functorch.vmap.tree_flatten = _flatten_for_vmap

@@ -1,23 +1,36 @@
-"""Independent variables and derivatives with respect to them, for those who hold ``u`` and ``x``.
+"""Independent variables: the multivariate series that a model is evaluated on.
 
-``variables`` seeds a multivariate series; ``d`` differentiates a result by shifting its
-multi-indices, so a derivative is a TaylorTensor again, of one order less.
+``operators.py`` differentiates the results with respect to them.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
-from typing import Any
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 
-from .structures import Multivariate, total_degree
-from .tensor import TaylorTensor, check_order, check_value, innermost, run, settle, wrap
+from .structures import IndexSet, MultiIndex, Multivariate, Sum, closure, total_degree
+from .tensor import TaylorTensor, check_order, check_value, wrap
 
 
 class Origin:
-    """The identity of one call of ``variables``."""
+    """The identity of one expansion."""
+
+    def __init__(self, names: Sequence[str] = (), requested: bool = False) -> None:
+        self.names = names
+        self.requested = requested
+
+
+class Variable(NamedTuple):
+    """What a root variable is: the place of its coordinates, and the axes that they fill."""
+
+    first: int
+    size: int
+    event: tuple[int, ...]
 
 
 class TorchArrays:
@@ -25,8 +38,8 @@ class TorchArrays:
 
     @staticmethod
     def concatenate(rows: Sequence[torch.Tensor]) -> torch.Tensor:
-        shape = torch.broadcast_shapes(*(row.shape for row in rows))
-        return torch.cat([row.expand(shape) for row in rows])
+        shape = torch.broadcast_shapes(*(row.shape[1:] for row in rows))
+        return torch.cat([row.expand(row.shape[0], *shape) for row in rows])
 
     @staticmethod
     def zeros_like(row: torch.Tensor) -> torch.Tensor:
@@ -37,19 +50,51 @@ class TorchArrays:
         index = torch.tensor(targets, device=block.device)
         return block.new_zeros((count, *block.shape[1:])).index_add(0, index, block)
 
+    @staticmethod
+    def take(block: torch.Tensor, rows: list[int], factors: list[int]) -> torch.Tensor:
+        first = rows[0]
+        if rows == list(range(first, first + len(rows))):
+            block = block[first : first + len(rows)]
+        else:
+            block = block[rows]
+        if all(factor == 1 for factor in factors):
+            return block
+        if len(set(factors)) == 1:
+            return block * factors[0]
+        return block * block.new_tensor(factors).reshape((-1,) + (1,) * (block.ndim - 1))
+
+    @staticmethod
+    def sum(block: torch.Tensor, weights: Sequence[Any] | None) -> torch.Tensor:
+        if weights is not None:
+            factors = block.new_tensor([float(w) for w in weights])
+            block = block * factors.reshape((-1,) + (1,) * (block.ndim - 1))
+        return block.sum(0, keepdim=True)
+
 
 def variables(
-    *values: torch.Tensor, order: int = 2, event_dims: int | Sequence[int] | None = None
+    *values: torch.Tensor,
+    order: int | Sequence[int] | Mapping[str, int] | None = None,
+    derivatives: str | Iterable[str | tuple[int, ...]] | None = None,
+    event_dims: int | Sequence[int] | Mapping[str, int] | None = None,
+    **named: torch.Tensor,
 ) -> Any:
     r"""Independent variables, to be passed through a model and differentiated with respect to.
 
-    Every result ``u`` of them is a multivariate Taylor polynomial, ``u = sum_a c_a h^a`` over all
-    multi-indices ``a`` of total degree at most ``order``, sample by sample.
+    Every result ``u`` of them is a multivariate Taylor polynomial, ``u = sum_a c_a h^a`` over a set
+    of multi-indices ``a``, sample by sample: all of total degree at most ``order``, or the ones
+    that the ``derivatives`` asked for need.
 
     Args:
         values: tensors of any shapes that broadcast in the model: columns ``(N, 1)``, points
             ``(N, D)``, samples ``(N,)``, particles ``(B, n, 3)`` with ``event_dims=2``.
-        order: the highest total degree kept. Default 2.
+        named: more values, under the names that ``derivatives`` uses: ``variables(x=x0, t=t0)``.
+        order: the highest total degree kept, default 2; or one order per variable, then the highest
+            of them bounds the total degree.
+        derivatives: only these, and what they need: ``["t", "xx", "xt"]`` over named variables, or
+            ``[(1,), (0, 0), (0, 1)]`` over their positions. A variable of several coordinates
+            stands for each of them: ``"xx"`` is a whole Hessian. ``"laplacian"`` is that of all
+            variables, ``"laplacian(x, y)"`` of these: it keeps one coefficient for the sum instead
+            of one for each second derivative.
         event_dims: how many trailing axes of a value are its coordinates, the leading ones being
             the batch: one int, or one per value. Default: 1 for two axes, 0 for one or none;
             required for three or more.
@@ -60,7 +105,8 @@ def variables(
     Raises:
         TypeError: no values, a value that is not a floating-point or complex tensor, an order that
             is not an int.
-        ValueError: a negative order, or event_dims missing or out of range.
+        ValueError: a negative order, event_dims missing or out of range, or derivatives of unknown
+            variables.
 
     >>> import torch, taylortorch as tt
     >>> x, t = tt.variables(torch.tensor([[2.0]]), torch.tensor([[3.0]]), order=3)
@@ -68,170 +114,184 @@ def variables(
     >>> tt.d(u, x, t).value, tt.d(u, x, x, t).value
     (tensor([[4.]]), tensor([[2.]]))
 
+    Only what a heat equation in many dimensions needs:
+
+    >>> x, t = tt.variables(
+    ...     x=torch.ones(1, 50), t=torch.ones(1, 1), derivatives=["t", "laplacian(x)"]
+    ... )
+    >>> u = t * (x**2).sum(-1, keepdim=True)
+    >>> tt.d(u, t).value, tt.laplacian(u, x).value
+    (tensor([[50.]]), tensor([[100.]]))
+
     Source: Griewank & Walther, *Evaluating Derivatives*, 2nd ed. (2008), section 13.3; Neidinger
     (2013), multivariate recurrences.
     """
+    values, names = (*values, *named.values()), [*([""] * len(values)), *named]
     if not values:
         raise TypeError("taylortorch.variables needs at least one tensor")
-    check_order(order)
     for value in values:
         check_value(value, "taylortorch.variables: each argument")
-    if event_dims is None or isinstance(event_dims, int):
-        dims: list[int | None] = [event_dims] * len(values)
-    else:
-        dims = list(event_dims)
-        if len(dims) != len(values):
-            raise ValueError(
-                f"taylortorch.variables: {len(dims)} event_dims for {len(values)} values"
-            )
-    events = [_event_shape(value, given) for value, given in zip(values, dims, strict=True)]
+    dims = _one_per_value(event_dims, names, None, "event_dims")
+    events = [
+        event_shape(*pair, "taylortorch.variables") for pair in zip(values, dims, strict=True)
+    ]
     counts = [math.prod(event) for event in events]
-    structure = Multivariate(Origin(), total_degree(sum(counts), order), TorchArrays)
+    if derivatives is None:
+        indices = _of_order(counts, _one_per_value(order, names, 2, "order"))
+    elif order is not None:
+        raise ValueError(
+            "taylortorch.variables takes order= or derivatives=, not both: the derivatives say "
+            "how far each variable is expanded"
+        )
+    else:
+        indices = _of_derivatives(counts, names, derivatives)
+    structure = Multivariate(Origin(names, derivatives is not None), indices, TorchArrays)
     level = max(v._level + 1 if isinstance(v, TaylorTensor) else 0 for v in values)
     result, first = [], 0
     for value, event, count in zip(values, events, counts, strict=True):
-        # contiguous, so that the coordinate of a slice can be read off its strides
-        value = value.contiguous()
-        seed = value.new_zeros((sum(counts), count))
-        seed[first : first + count] = torch.eye(count, dtype=value.dtype, device=value.device)
-        seed = seed.reshape((sum(counts),) + (1,) * (value.ndim - len(event)) + event)
-        blocks = (value, seed)[: order + 1] + (None,) * (order - 1)
-        x = wrap(blocks, structure, level)
-        x._variable = (first, count)
-        result.append(x)
+        result.append(seeded(value, structure, level, Variable(first, count, event)))
         first += count
     return result[0] if len(result) == 1 else tuple(result)
 
 
-def _event_shape(value: torch.Tensor, given: int | None) -> tuple[int, ...]:
+def seeded(
+    value: torch.Tensor, structure: Multivariate, level: int, variable: Variable
+) -> TaylorTensor:
+    """The series of an independent variable: each coordinate moves along its own multi-index."""
+    # contiguous, so that the coordinate of a slice can be read off its strides
+    value = value.contiguous()
+    order, event = len(structure.indices) - 1, variable.event
+    blocks: list[Any] = [value] + [None] * order
+    if order:
+        rows = structure.indices[1]
+        members = [row.terms if isinstance(row, Sum) else ((row, 1),) for row in rows]
+        places = [
+            (row, index.index(1) - variable.first, float(weight))
+            for row, terms in enumerate(members)
+            for index, weight in terms
+        ]
+        places = [(row, n, weight) for row, n, weight in places if 0 <= n < variable.size]
+        if places:
+            seed = value.new_zeros((len(rows), variable.size))
+            row, column, weight = map(list, zip(*places, strict=True))
+            seed[row, column] = seed.new_tensor(weight)
+            blocks[1] = seed.reshape((len(rows),) + (1,) * (value.ndim - len(event)) + event)
+    x = wrap(blocks, structure, level)
+    x._variable = variable
+    return x
+
+
+def event_shape(value: torch.Tensor, given: int | None, who: str) -> tuple[int, ...]:
+    """The trailing axes of ``value`` that are coordinates; ``given`` None: the default."""
     if given is None:
         if value.ndim > 2:
             raise ValueError(
-                f"taylortorch.variables: a value of shape {tuple(value.shape)} has {value.ndim} "
+                f"{who}: a value of shape {tuple(value.shape)} has {value.ndim} "
                 "axes: pass event_dims=, the number of trailing axes that are its coordinates "
                 "(2 for particles (batch, n, 3))"
             )
         given = 1 if value.ndim == 2 else 0
+    if isinstance(given, bool) or not isinstance(given, int):
+        raise TypeError(f"{who}: event_dims must be an int, got {type(given).__name__}")
     if not 0 <= given <= value.ndim:
-        raise ValueError(
-            f"taylortorch.variables: event_dims={given} for a value of shape {tuple(value.shape)}"
-        )
+        raise ValueError(f"{who}: event_dims={given} for a value of shape {tuple(value.shape)}")
     return tuple(value.shape[value.ndim - given :])
 
 
-def d(u: TaylorTensor, *wrt: TaylorTensor, order: int | None = None) -> TaylorTensor:
-    """The partial derivative of ``u`` with respect to each of ``wrt`` in turn, sample by sample.
+def _one_per_value(given: Any, names: list[str], default: Any, what: str) -> list[Any]:
+    if given is None:
+        return [default] * len(names)
+    if isinstance(given, Mapping):
+        unknown = [name for name in given if name not in names]
+        if unknown:
+            raise ValueError(f"taylortorch.variables: {what} for unknown variables {unknown}")
+        return [given.get(name, default) for name in names]
+    if isinstance(given, Sequence):
+        if len(given) != len(names):
+            raise ValueError(f"taylortorch.variables: {len(given)} {what} for {len(names)} values")
+        return list(given)
+    return [given] * len(names)
 
-    ``d(u, x, x, t)`` is u_xxt; ``d(u, x, order=3)`` is u_xxx. The result is a TaylorTensor of
-    accordingly lower order, so that ``d(r**2 * d(u, r), r)`` works; at order 0 it acts as its value
-    in ``.backward()``, ``float()`` and ``.numpy()``.
 
-    Args:
-        u: a result of variables made by ``variables``.
-        wrt: variables of one coordinate, or slices of one coordinate: ``X[:, 0:1]``.
-        order: with a single ``wrt``: how many times.
-
-    Raises:
-        TypeError: ``u`` carries no series, or a ``wrt`` is not a variable.
-        ValueError: nothing to differentiate by, a ``wrt`` of several coordinates, or more
-            derivatives than the seeded order.
-    """
-    if not wrt:
-        raise ValueError("taylortorch.d(u, x, ...) needs a variable to differentiate by")
-    if order is not None:
+def _of_order(counts: list[int], orders: list[int]) -> IndexSet:
+    for order in orders:
         check_order(order)
-        if len(wrt) != 1:
-            raise ValueError("taylortorch.d: order= goes with one variable; write d(u, x, x, t)")
-        wrt = wrt * order
-    if not isinstance(u, TaylorTensor):
-        raise TypeError(
-            f"taylortorch.d: u is a {type(u).__name__} without a series: it does not depend on the "
-            "variables, or was detached from them"
+    highest = max(orders)
+    everything = total_degree(sum(counts), highest)
+    if all(order == highest for order in orders):
+        return everything
+    ends = list(itertools.accumulate(counts))
+    slices = [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
+    return tuple(
+        tuple(
+            index
+            for index in degree
+            if all(sum(index[s]) <= order for s, order in zip(slices, orders, strict=True))
         )
-    settle(u)
-    asked = [_coordinate(x) for x in wrt]
-    result = u
-    for n, (root, coordinate) in enumerate(asked):
-        derivative = _derivative(result, root, coordinate)
-        if derivative is None:
-            raise ValueError(
-                f"taylortorch.d: asked for {len(asked)} derivative{'s' * (len(asked) > 1)}, but "
-                f"only {n} can be taken of u, which has order {u.order}: pass order="
-                f"{root.order + len(asked) - n} to taylortorch.variables"
+        for degree in everything
+    )
+
+
+# --- the derivatives asked for ------------------------------------------------------------------
+
+
+def _of_derivatives(counts: list[int], names: list[str], asked: Any) -> IndexSet:
+    ends = list(itertools.accumulate(counts))
+    coordinates = [range(end - count, end) for end, count in zip(ends, counts, strict=True)]
+    wanted: list[MultiIndex] = []
+    sums: list[Sum] = []
+    for one in [asked] if isinstance(asked, str) else asked:
+        laplacian = re.fullmatch(r"\s*laplacian\s*(?:\((.*)\))?\s*", one) if _is_text(one) else None
+        if laplacian:
+            within = _variables_in(laplacian[1], names) if laplacian[1] else range(len(names))
+            terms = sorted(
+                (unit_index(ends[-1], i, i), 1) for v in sorted(set(within)) for i in coordinates[v]
             )
-        result = derivative
-    return result
+            sums.append(Sum(tuple(terms)))
+            continue
+        along = _variables_in(one, names) if _is_text(one) else _positions(one, names)
+        for combination in itertools.product(*(coordinates[v] for v in along)):
+            wanted.append(unit_index(ends[-1], *combination))
+    return closure(ends[-1], wanted, [s for s in sums if s.terms])
 
 
-def _derivative(u: Any, root: TaylorTensor, coordinate: int | torch.Tensor) -> Any:
-    """The derivative along one coordinate; None where ``u`` has no order left.
-
-    A tensor selects the coordinate by a 1 among zeros, in a trace that cannot tell which it is.
-    """
-    if isinstance(coordinate, torch.Tensor):
-        parts = [_derivative(u, root, n) for n in range(len(coordinate))]
-        if any(part is None for part in parts):
-            return None
-        return run(lambda: sum(part * coordinate[n] for n, part in enumerate(parts)))
-    if not isinstance(u, TaylorTensor) or u._level < root._level:
-        raise TypeError(
-            "taylortorch.d: u carries no series of this variable: it does not depend on it, or was "
-            "detached"
-        )
-    if u._level > root._level:
-        blocks = [None if b is None else _inner_derivative(b, root, coordinate) for b in u._blocks]
-        return wrap(blocks, u._structure, u._level)
-    structure, own = u._structure, root._structure
-    if not (isinstance(structure, Multivariate) and isinstance(own, Multivariate)) or (
-        structure.origin is not own.origin
-    ):
-        raise TypeError(
-            "taylortorch.d: u and the variable come from different expansions: make all variables "
-            "by one call of taylortorch.variables"
-        )
-    if u.order == 0:
-        return None
-    if not any(index[coordinate] for degree in structure.indices for index in degree):
-        return None
-    value = u._blocks[0]
-    blocks = run(structure.differentiate, u._blocks, coordinate)
-    first = value.new_zeros(value.shape) if blocks[0] is None else blocks[0].to(value.dtype)
-    blocks[0] = first.expand(value.shape)
-    return wrap(blocks, structure.shifted(coordinate), u._level)
+def unit_index(count: int, *coordinates: int) -> MultiIndex:
+    """The multi-index of the derivative along each of these coordinates in turn."""
+    index = [0] * count
+    for i in coordinates:
+        index[i] += 1
+    return tuple(index)
 
 
-def _inner_derivative(block: Any, root: TaylorTensor, coordinate: int | torch.Tensor) -> Any:
-    if not isinstance(block, TaylorTensor):
-        return torch.zeros_like(block)
-    return _derivative(block, root, coordinate)
+def _is_text(one: Any) -> bool:
+    return isinstance(one, str)
 
 
-def _coordinate(x: Any) -> tuple[TaylorTensor, int | torch.Tensor]:
-    """The variable that ``x`` is or is a slice of, and its coordinate (see ``_derivative``)."""
-    root = x
-    while isinstance(root, TaylorTensor) and root._variable is None and root._view is not None:
-        root = root._view[0]
-    if not isinstance(root, TaylorTensor) or root._variable is None:
-        raise TypeError(
-            "taylortorch.d: the second argument is not a variable: differentiate with respect to "
-            "what taylortorch.variables returned, or a slice of it such as X[:, 0:1]"
-        )
-    if root._writes:
-        raise TypeError("taylortorch.d: the variable was written to; it is no longer independent")
-    first, count = root._variable
-    if count == 1:
-        return root, first
-    view, whole = innermost(x), innermost(root)
-    # the root is contiguous with its coordinates last: an element's place in memory, modulo their
-    # number, is its coordinate
-    strides = [stride for size, stride in zip(view.shape, view.stride(), strict=True) if size > 1]
-    if any(stride % count for stride in strides):
+def _variables_in(text: str, names: list[str]) -> list[int]:
+    """The variables named in ``"xxt"``, ``"x, x, t"`` or ``"r theta"``."""
+    words = [word for word in re.split(r"[\s,_]+", text.strip()) if word]
+    if len(words) == 1 and words[0] not in names:
+        known = sorted((name for name in names if name), key=len, reverse=True)
+        found = re.findall("|".join(map(re.escape, known)), words[0]) if known else []
+        words = found if "".join(found) == words[0] else words
+    unknown = [word for word in words if word not in names]
+    if unknown or not words:
+        have = ", ".join(name for name in names if name)
         raise ValueError(
-            f"taylortorch.d: differentiate with respect to one coordinate at a time: this variable "
-            f"of shape {tuple(x.shape)} has {count}; take a slice such as X[:, 0:1]"
+            f"taylortorch.variables: derivatives={text!r} names no known variable"
+            + (f"; the names are {have}" if have else "")
+            + ": name them as in variables(x=x0, t=t0, derivatives=['t', 'xx'])"
         )
-    if torch.compiler.is_compiling():
-        # Dynamo does not trace storage offsets, but the slice's own seed is a unit vector
-        seed = x._blocks[1]
-        return root, seed.reshape(seed.shape[0], -1)[:, 0]
-    return root, first + (view.storage_offset() - whole.storage_offset()) % count
+    return [names.index(word) for word in words]
+
+
+def _positions(one: Any, names: list[str]) -> list[int]:
+    good = isinstance(one, Sequence) and all(
+        isinstance(v, int) and 0 <= v < len(names) for v in one
+    )
+    if not good:
+        raise ValueError(
+            f"taylortorch.variables: derivatives contains {one!r}; give names as in 'xxt', or "
+            f"positions of the {len(names)} variables as in (0, 0, 1)"
+        )
+    return list(one)

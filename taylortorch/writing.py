@@ -7,11 +7,13 @@ keeps its base and the function that made it, so that a write to either shows in
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from .registry import UnsupportedFunction, name_of
+from .streams import Stream, by_degree
 from .tensor import TaylorTensor, become, innermost, run, settle, wrap
 
 
@@ -52,16 +54,24 @@ def store(function: Any, target: Any, result: TaylorTensor) -> Any:
         return target
     blocks = result._blocks
     if not torch.is_grad_enabled():
-        history = (*target._blocks, *(None,) * len(blocks))
-        blocks = tuple(_with_history(*pair) for pair in zip(blocks, history, strict=False))
+        blocks = _overwritten(target._blocks, blocks)
     target._blocks, target._structure = blocks, result._structure
     target._level = result._level
     target._writes += 1
     return target
 
 
-def _with_history(new: Any, old: Any) -> Any:
+def _overwritten(old: Sequence[Any], new: Sequence[Any]) -> Sequence[Any]:
     """Under ``no_grad`` torch overwrites the numbers of a tensor and keeps its graph."""
+
+    def term(_: Any, k: int) -> Any:
+        return _with_history(new[k], old[k] if k < len(old) else None)
+
+    blocks = by_degree(term((), 0), len(new) - 1, term, old, new)
+    return blocks if isinstance(blocks, Stream) else tuple(blocks)
+
+
+def _with_history(new: Any, old: Any) -> Any:
     if old is None or not old.requires_grad:
         return new
     with torch.enable_grad():
@@ -69,9 +79,28 @@ def _with_history(new: Any, old: Any) -> Any:
         return kept if new is None else new.detach() + kept
 
 
+def overlaps(size: Sequence[int], stride: Sequence[int]) -> bool:
+    """Whether two entries of a tensor of this size and stride are one place in memory."""
+    axes = sorted((step, n) for n, step in zip(size, stride, strict=True) if n != 1)
+    if any(n == 0 for _, n in axes):
+        return False
+    reach, nested = 0, True
+    for step, n in axes:
+        if step == 0:
+            return True
+        nested = nested and step > reach
+        reach += (n - 1) * step
+    if nested:
+        return False
+    places = {0}
+    for step, n in axes:
+        places = {place + i * step for place in places for i in range(n)}
+    return len(places) < math.prod(size)
+
+
 def _refuse_overlap(function: Any, view: TaylorTensor) -> None:
     value = innermost(view)
-    if any(size > 1 and not step for size, step in zip(value.shape, value.stride(), strict=True)):
+    if overlaps(value.shape, value.stride()):
         raise RuntimeError(
             f"{name_of(function)}: more than one element of the written-to tensor refers to a "
             "single memory location. Please clone() the tensor before performing the operation."

@@ -30,6 +30,11 @@ def _batch_norm(
     return y * w[:, None] + b[:, None]
 
 
+def _weight_norm(v: Any, g: Any, dim: int = 0) -> Any:
+    # torch's own is wrong already at order 2
+    return v * g / v.norm(dim=[axis for axis in range(v.ndim) if axis != dim], keepdim=True)
+
+
 def _reduced(entries: Any, reduction: Any) -> Any:
     if reduction in (0, "none"):
         return entries
@@ -45,7 +50,7 @@ def _normal(x: Any, axes: Any, eps: float) -> tuple[Any, Any, Any]:
 def _native_layer_norm(x: Any, shape: Any, weight: Any, bias: Any, eps: float) -> Any:
     # torch's autograd takes the statistics for constants
     y, mean, rstd = _normal(x, tuple(range(-len(shape), 0)), eps)
-    return (y if weight is None else y * weight + bias), mean.detach(), rstd.detach()
+    return (y if weight is None else y * weight + bias), mean, rstd
 
 
 def _native_group_norm(x: Any, w: Any, b: Any, n: int, c: int, _: Any, g: int, eps: float) -> Any:
@@ -55,7 +60,7 @@ def _native_group_norm(x: Any, w: Any, b: Any, n: int, c: int, _: Any, g: int, e
 
 def _native_batch_norm(x: Any, w: Any, b: Any, *others: Any) -> Any:
     y, mean, rstd = _normal(x, (0, 2), others[-1])
-    return y * w[:, None] + b[:, None], mean.detach().flatten(), rstd.detach().flatten()
+    return y * w[:, None] + b[:, None], mean.flatten(), rstd.flatten()
 
 
 def _instance_norm(x: Any, *args: Any) -> Any:
@@ -148,6 +153,15 @@ def _cond(A: torch.Tensor, p: Any = None) -> torch.Tensor:
         return torch.linalg.cond(A, p)
     norm = torch.linalg.matrix_norm
     return norm(A, p) * norm(torch.linalg.inv(A), p)
+
+
+def _linspace(start: Any, end: Any, n: int, dtype: Any = None) -> Any:
+    return start + (end - start) * torch.arange(n) / max(n - 1, 1)
+
+
+def _as_strided_scatter(x: Any, src: Any, size: Any, stride: Any, start: int = 0) -> Any:
+    places = torch.as_strided(torch.arange(x.numel()), size, stride, start)
+    return x.flatten().index_put((places.flatten(),), src.flatten()).reshape(x.shape)
 
 
 EULER = 0.57721566490153286061
@@ -253,7 +267,105 @@ def _unique(x: Any, return_counts: bool = False, dim: Any = None) -> Any:
     return x.flatten().sort().values if dim is None else x.index_select(dim, x[0].argsort())
 
 
+def _ldl_factor(A: Any, hermitian: bool = False) -> Any:
+    C = torch.linalg.cholesky(_symmetric(A))
+    d = torch.diagonal(C, 0, -2, -1)
+    return torch.tril(C / d.unsqueeze(-2), -1) + torch.diag_embed(d * d)
+
+
+def _ldl_solve(LD: Any, pivots: Any, B: Any) -> Any:
+    L = torch.tril(LD, -1) + torch.eye(LD.shape[-1], dtype=LD.dtype)
+    d = torch.diagonal(LD, 0, -2, -1)
+    return torch.linalg.solve(L * d.unsqueeze(-2) @ L.mT, B)
+
+
+def geqrf(A: Any) -> tuple[Any, Any]:
+    """The reflections of LAPACK, one after the other."""
+    m, n = A.shape[-2:]
+    columns, scales = [], []
+    for j in range(min(m, n)):
+        x = A[..., j:, j]
+        head, tail = x[..., :1], x[..., 1:]
+        if j == m - 1:
+            scales.append(torch.zeros_like(head))
+            columns.append(torch.ones_like(head))
+            continue
+        beta = -torch.sgn(head.detach()) * torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        v = torch.cat([torch.ones_like(head), tail / (head - beta)], -1)
+        scales.append((beta - head) / beta)
+        row = v.unsqueeze(-2) @ A[..., j:, :]
+        rest = A[..., j:, :] - scales[-1].unsqueeze(-1) * v.unsqueeze(-1) * row
+        A = torch.cat([A[..., :j, :], rest], -2)
+        columns.append(v)
+    below = [torch.nn.functional.pad(v[..., 1:], (m - v.shape[-1] + 1, 0)) for v in columns]
+    packed = torch.nn.functional.pad(torch.stack(below, -1), (0, max(n - m, 0)))
+    return torch.triu(A) + packed, torch.cat(scales, -1)
+
+
+def complete_qr(A: Any) -> tuple[Any, Any]:
+    """The product of the reflections, and what they make of the matrix."""
+    packed, scales = geqrf(A)
+    m, n = A.shape[-2:]
+    Q = torch.eye(m, dtype=A.dtype).expand(*A.shape[:-2], m, m)
+    for j in range(min(m, n)):
+        v = torch.nn.functional.pad(packed[..., j + 1 :, j], (j + 1, 0))
+        v = v + torch.eye(m, dtype=A.dtype)[j]
+        Q = Q - scales[..., j, None, None] * (Q @ v.unsqueeze(-1)) @ v.unsqueeze(-2)
+    return Q, torch.triu(packed)
+
+
+def _of_terms(terms: Any, reduce: str) -> Any:
+    """The reduction of a stack of terms, at least one, along its first axis."""
+    if reduce == "mean":
+        return terms.mean(0)
+    pick = {"sum": torch.sum, "prod": torch.prod, "max": torch.amax, "min": torch.amin}
+    return pick[reduce.removeprefix("a")](terms, 0)
+
+
+def _sparse_mm(a: Any, b: Any, reduce: str = "sum") -> Any:
+    if reduce == "sum":
+        return torch.mm(a, b)
+    rows = []
+    for row in a.to_dense():
+        kept = row.nonzero()[:, 0]
+        terms = row[kept, None] * b[kept]
+        rows.append(_of_terms(terms, reduce) if len(kept) else terms.sum(0))
+    return torch.stack(rows)
+
+
+def _segments(
+    x: Any,
+    reduce: str,
+    *,
+    lengths: Any = None,
+    offsets: Any = None,
+    axis: int = 0,
+    initial: Any = 0,
+) -> Any:
+    if axis:
+        rows = [_segments(row, reduce, lengths=n) for row, n in zip(x, lengths, strict=True)]
+        return torch.stack(rows)
+    results = []
+    for part in x.split((offsets.diff() if lengths is None else lengths).tolist()):
+        start = torch.full_like(x[:1], initial or (reduce == "prod"))
+        if len(part) == 0:
+            results.append(start[0])
+        elif reduce == "mean":
+            results.append((start[0] + part.sum(0)) / len(part))
+        else:
+            terms = part if reduce == "min" else torch.cat([start, part])
+            results.append(_of_terms(terms, reduce))
+    return torch.stack(results)
+
+
 REFERENCES = {
+    # torch has no derivative of these, or no second one
+    "ldl_factor": _ldl_factor,
+    "ldl_factor_ex": _ldl_factor,
+    "ldl_solve": _ldl_solve,
+    "geqrf": geqrf,
+    "mm": _sparse_mm,
+    "segment_reduce": _segments,
     # torch's gradient of eigh is not symmetric, so off symmetric paths it is no derivative
     "eigh": lambda A, *rest: torch.linalg.eigh(_symmetric(A), *rest),
     "eigvalsh": lambda A, *rest: torch.linalg.eigvalsh(_symmetric(A), *rest),
@@ -263,20 +375,38 @@ REFERENCES = {
     # torch's backward fails: an inverse is modified in place
     "cond": _cond,
     "layer_norm": _layer_norm,
+    "_weight_norm": _weight_norm,
     "batch_norm": lambda *args: (
         _batch_norm(*args) if len(args) == 9 else torch.nn.functional.batch_norm(*args)
     ),
     "hardsigmoid": lambda x: ((x + 3).clamp(0, 6)) / 6,
     "__rmod__": lambda x, other: other - x * torch.floor(other / x),
     "native_channel_shuffle": torch.channel_shuffle,
+    # torch has no derivative with reduce="multiply"
+    "scatter": lambda x, dim, index, src, reduce=None: (
+        x.scatter(dim, index, src) if reduce is None else x.scatter_reduce(dim, index, src, "prod")
+    ),
+    # torch's gradient in the input reaches the entries that were written over, and no others
+    "as_strided_scatter": _as_strided_scatter,
     "channel_shuffle": lambda x, groups: x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2),
+    # torch takes the ends for constants
+    "linspace": _linspace,
+    "logspace": lambda start, end, n, base=10.0, dtype=None: base ** _linspace(start, end, n),
     "native_layer_norm": _native_layer_norm,
     "native_group_norm": _native_group_norm,
     "native_batch_norm": _native_batch_norm,
+    "_batch_norm_with_update": _native_batch_norm,
+    "_native_batch_norm_legit": lambda *args: (
+        _native_batch_norm(*args) if len(args) == 6 else torch._native_batch_norm_legit(*args)
+    ),
+    "copy": lambda x, src: src.expand_as(x),
     "instance_norm": _instance_norm,
     "cdist": lambda a, b, p=2.0: _distances(a.unsqueeze(-2) - b.unsqueeze(-3), p),
+    "_cdist_forward": lambda a, b, p, _: _distances(a.unsqueeze(-2) - b.unsqueeze(-3), p),
     "pdist": _pdist,
+    "_pdist_forward": _pdist,
     "embedding_bag": _embedding_bag,
+    "_embedding_bag": _embedding_bag,
     "multi_margin_loss": _multi_margin,
     "multilabel_margin_loss": _multilabel_margin,
     "ctc_loss": _ctc,

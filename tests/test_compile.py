@@ -311,6 +311,40 @@ def test_d_of_what_was_returned() -> None:
     all_equal(tt.d(compiled(f)(x, t), x, t), tt.d(f(x, t), x, t))
 
 
+def tape(net: Any, x0: torch.Tensor) -> torch.Tensor:
+    x, t = tt.variables(x=x0, t=x0[:, :1], derivatives=["t", "laplacian(x)"])
+    u = net(x) * t
+    y = tt.variables(x0, order=2)
+    v = net(y)
+    slices = tt.grad(v, y[:, 1:]).sum(-1) + tt.laplacian(v, y[:, :1]) + tt.hessian(v, y)[..., 0, 1]
+    return (tt.laplacian(u, x) + tt.d(u, t)).value + slices.value
+
+
+OPERATORS: dict[str, Callable] = {
+    "tape": tape,
+    "laplacian": lambda net, x: tt.func.laplacian(net)(x),
+    "hessian": lambda net, x: tt.func.hessian(net)(x),
+    "operator": lambda net, x: tt.func.linear_operator(net, {(2, 0): 1, (0, 1): x[:, 0]})(x),
+    "weighted": lambda net, x: tt.func.weighted_laplacian(net, torch.eye(2, dtype=F64))(x),
+}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_operators_and_transforms(name: str) -> None:
+    nets, x = (mlp(), mlp()), grid(5, 2)
+    results = [
+        OPERATORS[name](nets[0], x),
+        compiled(lambda x: OPERATORS[name](nets[1], x), "aot_eager")(x),
+    ]
+    all_equal(results[1], results[0])
+    for result in results:
+        result.square().sum().backward()
+    for p, q in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+        assert (p.grad is None) == (q.grad is None)
+        if p.grad is not None:
+            all_equal(q.grad, p.grad)
+
+
 some_makers = pytest.mark.parametrize("maker", ["line", "bundle", "variables"])
 
 
@@ -379,3 +413,15 @@ def test_gradients_with_respect_to_the_point() -> None:
 def test_inductor_returns_a_series() -> None:
     net, x = mlp(), MAKERS["bundle"](grid(5, 2))
     all_equal(compiled(net, "inductor")(x), net(x))
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_a_series_returned_where_graph_breaks_are_allowed(backend: str) -> None:
+    net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh()).double()
+    x = tt.TaylorTensor(torch.rand(4, 2, dtype=torch.float64), order=3)
+    # without fullgraph Dynamo also compiles what Python runs between the graphs, the seal among it
+    y = torch.compile(net, backend=backend)(x)
+    for a, b in zip(y.coeffs, net(x).coeffs, strict=True):
+        torch.testing.assert_close(a, b)
+    with pytest.raises(tt.UnsupportedFunction):
+        y.untyped_storage()

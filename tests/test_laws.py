@@ -16,20 +16,18 @@ import taylortorch as tt
 from taylortorch.registry import ROWS, Sample, T, name_of
 from taylortorch.structures import Bundle, Collapsed, Multivariate, Structure, total_degree
 from taylortorch.tensor import LINE, wrap
+from taylortorch.testing import filled, invoke, outputs_of, tensors_in
 from taylortorch.variables import Origin, TorchArrays
 from tests.oracle import along, contracted
-from tests.test_rules import (
-    REFERENCES,
-    accepts,
-    draw,
-    filled,
-    invoke,
-    outputs_of,
-    tensors_in,
-)
+from tests.test_rules import REFERENCES, accepts, draw
 
 # what torch itself cannot differentiate in reverse mode
-NO_BACKWARD = ("torch.Tensor.__rmod__",)
+NO_BACKWARD = (
+    "torch.Tensor.__rmod__",
+    "torch.geqrf",
+    "torch.linalg.ldl_factor",
+    "torch.linalg.ldl_factor_ex",
+)
 
 
 def one_per_sample() -> list[Any]:
@@ -44,8 +42,10 @@ def one_per_sample() -> list[Any]:
     return found
 
 
-# torch rounds constants of these slopes to single precision
+# torch rounds constants of these slopes to single precision; its polygamma(1, x), the slope of
+# digamma, has ten digits at small x, where steps of 1 lead from
 IN_FULL_PRECISION = REFERENCES | {
+    "digamma": lambda x: torch.digamma(x + 20) - sum(1 / (x + n) for n in range(20)),
     "celu": lambda x, alpha=1.0, *_: x.clamp_min(0) + alpha * (x.clamp_max(0) / alpha).expm1(),
     "hardsigmoid": lambda x, *_: (x + 3).clamp(0, 6) / 6,
     "hardswish": lambda x, *_: x * (x + 3).clamp(0, 6) / 6,
@@ -260,7 +260,7 @@ def test_torch_has_no_backward_of(name: str) -> None:
     case = next(case for case in CASES if name_of(case.values[0]) == name)
     function, sample = case.values
     values = [path[0].requires_grad_() for path in draw(sample, 0)]
-    with pytest.raises(RuntimeError, match="derivative for aten::remainder is not"):
+    with pytest.raises(RuntimeError, match=r"derivative for \S+ is not"):
         invoke(function, sample, values)[0].sum().backward()
 
 

@@ -7,54 +7,18 @@ method, in-place form) and for every choice of which tensor arguments are series
 from __future__ import annotations
 
 import functools
-import itertools
 from typing import Any
 
 import pytest
 import torch
 
 import taylortorch as tt
-from taylortorch.registry import ROWS, Sample, T, name_of
+from taylortorch.registry import ROWS, Sample, name_of
+from taylortorch.testing import filled, invoke, subsets, tensors_in
 from tests.oracle import along, contracted
 from tests.references import REFERENCES
 
 ORDERS = (1, 2, 3, 5)
-
-
-def tensors_in(tree: Any) -> list[T]:
-    if isinstance(tree, T):
-        return [tree]
-    if isinstance(tree, (list, tuple)):
-        return [found for item in tree for found in tensors_in(item)]
-    return []
-
-
-def filled(tree: Any, values: Any) -> Any:
-    """The arguments with the next of ``values`` in the place of each ``T``."""
-    if isinstance(tree, T):
-        return next(values)
-    if isinstance(tree, list):
-        return [filled(item, values) for item in tree]
-    if type(tree) is tuple:
-        return tuple(filled(item, values) for item in tree)
-    return tree
-
-
-def outputs_of(result: Any) -> list[torch.Tensor]:
-    """The differentiable tensors among the results."""
-    items = result if isinstance(result, (tuple, list)) else [result]
-    return [
-        o
-        for o in items
-        if isinstance(o, torch.Tensor) and (o.is_floating_point() or o.is_complex())
-    ]
-
-
-def invoke(function: Any, sample: Sample, values: list[torch.Tensor]) -> list[torch.Tensor]:
-    stream = iter(values)
-    args = filled(sample.args, stream)
-    kwargs = {name: filled(a, stream) for name, a in sample.kwargs.items()}
-    return outputs_of(function(*args, **kwargs))
 
 
 def accepts(function: Any, sample: Sample) -> bool:
@@ -78,12 +42,6 @@ def draw(sample: Sample, order: int, seed: int = 0) -> list[list[torch.Tensor]]:
         ]
         paths.append([base, *higher])
     return paths
-
-
-def subsets(count: int) -> list[tuple[int, ...]]:
-    indices = range(count)
-    every = [s for r in range(1, count + 1) for s in itertools.combinations(indices, r)]
-    return every if count <= 3 else [(i,) for i in indices] + [tuple(indices)]
 
 
 def cases(kinds_left_out: tuple[str, ...] = ("value", "constant")) -> list[Any]:
@@ -132,6 +90,46 @@ def test_against_reverse_mode(function: Any, sample: Sample) -> None:
                         f"c_{k} of order {order}, series {chosen}: {m}"
                     ),
                 )
+
+
+VALUE_KINDS = [
+    pytest.param(rule.kind, function, sample, id=f"{name_of(function)}-{n}")
+    for rule in ROWS
+    if rule.kind in ("value", "constant")
+    for function in rule.functions
+    for n, sample in enumerate(rule.samples)
+    if accepts(function, sample)
+]
+
+
+@pytest.mark.parametrize(("kind", "function", "sample"), VALUE_KINDS)
+def test_a_function_of_the_value(kind: str, function: Any, sample: Sample) -> None:
+    """What a plain tensor gives, of a piecewise constant function as a series."""
+    paths = draw(sample, 2)
+    arguments = ([p[0] for p in paths], [tt.TaylorTensor.from_coeffs(p) for p in paths])
+    plain, result = (tree_of(function, sample, values) for values in arguments)
+    assert len(plain) == len(result)
+    for expected, got in zip(plain, result, strict=True):
+        if isinstance(got, tt.TaylorTensor):
+            assert kind == "constant"
+            assert not any(c.any() for c in got.coeffs[1:])
+            got = got.value
+        if "empty" in name_of(function):
+            assert got.shape == expected.shape
+        elif isinstance(expected, torch.Tensor):
+            torch.testing.assert_close(got, expected, rtol=0, atol=0, equal_nan=True)
+        else:
+            assert got == expected
+
+
+def tree_of(function: Any, sample: Sample, values: list[Any]) -> list[Any]:
+    """Everything that the function gives, with random numbers from one seed."""
+    stream = iter(values)
+    args = filled(sample.args, stream)
+    kwargs = {name: filled(a, stream) for name, a in sample.kwargs.items()}
+    torch.manual_seed(0)
+    result = function(*args, **kwargs)
+    return list(result) if isinstance(result, (tuple, list)) else [result]
 
 
 @pytest.mark.slow

@@ -26,6 +26,8 @@ from taylortorch.structures import (
     MultiIndex,
     Multivariate,
     Structure,
+    Sum,
+    closure,
     pairings,
     total_degree,
 )
@@ -54,6 +56,17 @@ class Arrays:
         for row, target in zip(block, targets, strict=True):
             result[target] = result[target] + row
         return result
+
+    @staticmethod
+    def take(block: np.ndarray, rows: Sequence[int], factors: Sequence[int]) -> np.ndarray:
+        return np.array([block[row] * f for row, f in zip(rows, factors, strict=True)], object)
+
+    @staticmethod
+    def sum(block: np.ndarray, weights: Sequence[Q] | None) -> np.ndarray:
+        terms = (
+            block if weights is None else [w * row for w, row in zip(weights, block, strict=True)]
+        )
+        return np.array([sum(terms)], dtype=object)
 
 
 def fractions(generator: random.Random, *shape: int) -> np.ndarray:
@@ -171,14 +184,14 @@ def test_which_structures_meet_in_which() -> None:
 
 def test_projection_keeps_the_lowest_blocks() -> None:
     blocks = [Q(1), Q(2), None, Q(4)]
-    assert Line().project(blocks, Line(), 2) == (1, 2, None)
-    assert Bundle(1).project(blocks, Bundle(1), 3) == tuple(blocks)
+    assert Line().project(blocks, Line(), 2) == [1, 2, None]
+    assert Bundle(1).project(blocks, Bundle(1), 3) == blocks
 
 
 # --- several variables --------------------------------------------------------------------------
 
 
-def closure(maximal: Sequence[MultiIndex]) -> IndexSet:
+def downward(maximal: Sequence[MultiIndex]) -> IndexSet:
     """The smallest downward-closed set with these multi-indices."""
     inside = set()
     for index in maximal:
@@ -191,17 +204,17 @@ def closure(maximal: Sequence[MultiIndex]) -> IndexSet:
 
 def sets_over(coordinates: int) -> st.SearchStrategy[IndexSet]:
     index = st.tuples(*[st.integers(0, 3)] * coordinates).filter(lambda a: 0 < sum(a) < 7)
-    return st.lists(index, min_size=1, max_size=3).map(closure)
+    return st.lists(index, min_size=1, max_size=3).map(downward)
 
 
 index_sets = st.integers(1, 3).flatmap(sets_over)
 index_set_pairs = st.integers(1, 3).flatmap(lambda n: st.tuples(sets_over(n), sets_over(n)))
 FIXED_SETS = [
     *(total_degree(n, order) for n, order in [(1, 1), (1, 6), (2, 5), (3, 4)]),
-    closure([(1, 1)]),
-    closure([(2, 0, 1), (0, 3, 0)]),
-    closure([(4, 1), (0, 2)]),
-    closure([(0, 3, 2)]),
+    downward([(1, 1)]),
+    downward([(2, 0, 1), (0, 3, 0)]),
+    downward([(4, 1), (0, 2)]),
+    downward([(0, 3, 2)]),
 ]
 every_set = pytest.mark.parametrize("indices", FIXED_SETS, ids=range(len(FIXED_SETS)))
 
@@ -346,11 +359,14 @@ def test_differentiation_is_a_shift_of_the_multi_indices(indices: IndexSet, seed
         expected = differentiated(p, i)
         if not expected:
             continue
-        shifted, blocks = s.shifted(i), s.differentiate(x, i)
-        assert len(blocks) == len(shifted.indices)
-        if blocks[0] is None:
-            blocks[0] = x[0] * 0
-        assert equal(polynomial(blocks, shifted.indices), expected)
+        blocks, target = s.differentiate(x, [[i]])
+        assert equal(polynomial(one_shift(blocks, x[0]), target.indices), expected)
+
+
+def one_shift(blocks: list[Any], value: Any, n: int = 0) -> list[Any]:
+    """The blocks of one of the derivatives that ``differentiate`` gave."""
+    first = value * 0 if blocks[0] is None else blocks[0][n]
+    return [first, *(None if b is None else b[n] for b in blocks[1:])]
 
 
 def test_mixed_derivatives_commute() -> None:
@@ -358,10 +374,37 @@ def test_mixed_derivatives_commute() -> None:
     s, x = structure_of(indices), random_series(indices, 2)
     results = []
     for i, j in [(0, 2), (2, 0)]:
-        first = s.shifted(i)
-        blocks = first.differentiate(s.differentiate(x, i), j)
-        results.append(polynomial(blocks, first.shifted(j).indices))
-    assert equal(*results)
+        blocks, first = s.differentiate(x, [[i]])
+        blocks, second = first.differentiate(one_shift(blocks, x[0]), [[j]])
+        results.append(polynomial(one_shift(blocks, x[0]), second.indices))
+    blocks, both = s.differentiate(x, [[1, 1], [0, 2]])
+    results.append(polynomial(one_shift(blocks, x[0], 1), both.indices))
+    assert equal(results[0], results[1])
+    assert equal(results[0], results[2])
+
+
+def test_a_sum_of_coefficients_takes_the_place_of_its_members() -> None:
+    squares = [(2, 0, 0), (0, 2, 0)]
+    total = Sum((((0, 2, 0), Q(1)), ((2, 0, 0), Q(-3))))
+    indices = closure(3, [(0, 0, 1)], [total])
+    assert indices == (((0, 0, 0),), ((1, 0, 0), (0, 1, 0), (0, 0, 1)), (total,))
+    # members that are wanted by themselves leave nothing to sum
+    assert closure(3, [*squares, (1, 0, 2)], [total]) == closure(3, [*squares, (1, 0, 2)])
+    whole = closure(3, [*squares, (0, 0, 1)])
+    s, t = structure_of(indices), structure_of(whole)
+    x, y = random_series(whole, 2), random_series(whole, 4)
+
+    def summed(blocks: Sequence[Any]) -> list[Any]:
+        last = None if blocks[2] is None else (blocks[2][1] - 3 * blocks[2][0])[None]
+        return [*blocks[:2], last]
+
+    for program in PROGRAMS.values():
+        got, expected = program(s, summed(x), summed(y)), summed(program(t, x, y))
+        for a, b in zip(got, expected, strict=True):
+            assert (a is None and b is None) or (np.asarray(a) == np.asarray(b)).all()
+    assert s.sum_row(squares) is None
+    plain = closure(2, [], [Sum((((0, 2), 1), ((2, 0), 1)))])
+    assert structure_of(plain).sum_row([(2, 0), (0, 2)]) == (2, 0)
 
 
 @exactly

@@ -167,6 +167,15 @@ def test_it_looks_like_its_value(make: Callable) -> None:
 
 
 @every_kind
+def test_a_plain_tensor_takes_its_shape(make: Callable) -> None:
+    x, index = make(4, 3), torch.tensor([[0], [1], [1], [0]])
+    assert type(index.expand_as(x)) is torch.Tensor
+    assert torch.equal(index.expand_as(x), index.expand(4, 3))
+    assert torch.equal(torch.arange(12).view_as(x), torch.arange(12).view(4, 3))
+    assert torch.equal(torch.arange(12).reshape_as(x), torch.arange(12).view(4, 3))
+
+
+@every_kind
 @pytest.mark.parametrize(
     "index",
     [
@@ -320,18 +329,12 @@ def test_a_deep_copy_of_the_same_series_twice_is_one_copy() -> None:
 
 
 @every_kind
-def test_pytree_round_trip(make: Callable) -> None:
+def test_a_series_is_one_leaf_of_a_pytree(make: Callable) -> None:
     x = make(2, 3)
     leaves, spec = torch.utils._pytree.tree_flatten({"x": x})
-    assert all(type(leaf) is torch.Tensor for leaf in leaves)
-    assert_same(torch.utils._pytree.tree_unflatten(leaves, spec)["x"], x)
-    doubled = torch.utils._pytree.tree_map(lambda leaf: 2 * leaf, [x])[0]
-    assert_same(doubled, 2 * x)
-
-
-def test_pytree_keeps_structural_zeros() -> None:
-    x = torch.utils._pytree.tree_map(torch.clone, TaylorTensor(grid(3)))
-    assert x._blocks[2] is None
+    assert leaves[0] is x
+    assert torch.utils._pytree.tree_unflatten(leaves, spec)["x"] is x
+    assert_same(torch.utils._pytree.tree_map(lambda leaf: leaf.sin() + 1, [x])[0], x.sin() + 1)
 
 
 def test_requires_grad_when_any_coefficient_does() -> None:

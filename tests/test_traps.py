@@ -116,6 +116,20 @@ def test_powers_of_zero_and_of_one() -> None:
     assert coefficients(torch.zeros((), dtype=F64) ** at(2.0, 3)) == [0, 0, 0, 0]
 
 
+@pytest.mark.parametrize("p", [0.0, 1.0, 2.0, 2.5])
+def test_the_gradient_in_an_exponent_that_is_whole(p: float) -> None:
+    """Coefficients that vanish there have a gradient; torch's own autograd takes it for 0."""
+    x, exponent = double(0.5, 2.0), torch.tensor(p, dtype=F64, requires_grad=True)
+    for k, c in enumerate((tt.TaylorTensor(x, order=3) ** exponent).coeffs):
+        (got,) = torch.autograd.grad(c.sum(), exponent, retain_graph=True)
+        # the derivative of binomial(p, k) x^(p - k), the binomial's product rule written out
+        factors = [p - j for j in range(k)]
+        slope = sum(math.prod(factors[:j] + factors[j + 1 :]) for j in range(k))
+        power = x ** (p - k) / math.factorial(k)
+        expected = power * (slope + math.prod(factors) * x.log())
+        torch.testing.assert_close(got, expected.sum(), rtol=1e-12, atol=1e-12)
+
+
 def test_general_power_at_base_zero_follows_torch() -> None:
     x, p = at(0.0, 1), tt.TaylorTensor(torch.tensor(2.0, dtype=F64), order=1)
     assert coefficients(torch.pow(x, p)) == [0, 0]
@@ -646,6 +660,26 @@ def test_dropout_uses_one_mask_for_all_coefficients(dropout: Callable) -> None:
     assert len(factor[kept].round(decimals=12).unique()) == 1
     assert len(plain[~kept].round(decimals=12).unique()) == 1
     torch.testing.assert_close(y.coeffs[2], 3 * x0 * factor)
+
+
+NORMALISATIONS: dict[str, Callable] = {
+    "softmax": lambda x: F.softmax(x, -1),
+    "log_softmax": lambda x: F.log_softmax(x, -1),
+    "layer_norm": lambda x: F.layer_norm(x, (3,)),
+    "rms_norm": lambda x: F.rms_norm(x, (3,)),
+    "batch_norm": lambda x: F.batch_norm(x, None, None, training=True),
+}
+
+
+@pytest.mark.parametrize("name", NORMALISATIONS)
+def test_a_normalised_transpose_is_laid_out_as_torch_does(name: str) -> None:
+    """``view`` depends on it, and the mask that dropout draws."""
+    f, x = NORMALISATIONS[name], torch.linspace(-1, 1, 24, dtype=F64).reshape(2, 3, 4).mT
+    torch.manual_seed(0)
+    expected = F.dropout(f(x).view(-1), 0.5)
+    torch.manual_seed(0)
+    y = F.dropout(f(tt.TaylorTensor(x)).view(-1), 0.5)
+    torch.testing.assert_close(y.value, expected)
 
 
 def test_dropout_in_evaluation_is_the_identity() -> None:

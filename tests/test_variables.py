@@ -378,7 +378,7 @@ def test_of_something_else(u: Callable, says: str) -> None:
 def test_several_coordinates_at_once() -> None:
     X = tt.variables(grid(5, 3))
     u = (X**2).sum(1)
-    for wrt in (X, X[:, 1:], X[2], X[:, ::2]):
+    for wrt in (X, X[:, 1:], X[:, ::2]):
         with pytest.raises(ValueError, match=r"one coordinate at a time.*X\[:, 0:1\]"):
             tt.d(u, wrt)
 

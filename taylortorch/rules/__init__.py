@@ -18,6 +18,8 @@ Read in this order; every file is mostly data.
 * ``special``: Bessel functions, orthogonal polynomials, quantiles, scatter_reduce ...
 * ``spatial``: pooling, interpolation, grid_sample, unfold, embedding, distances
 * ``losses``: every loss of ``torch.nn.functional``
+* ``autocast``: what ``torch.autocast`` does to a function as a whole
+* ``aten``: operators behind torch's functions, as exported programs call them
 * ``protocol``: what Python and autograd ask of a tensor (repr, len, copy, pickle, backward)
 * ``refused``: functions that would lose derivatives, with the reason
 """
@@ -26,6 +28,8 @@ from ..members import give_members
 from ..registry import RULES, declare_overridable
 from . import (
     arithmetic,
+    aten,
+    autocast,
     composites,
     elementwise,
     fourier,
@@ -45,6 +49,7 @@ from . import (
     values,
 )
 
+autocast.follow_autocast()
 give_members(RULES)
 
 # torch's own list lacks functions that do dispatch (F.hardswish, torch.relu_), and Dynamo passes
@@ -53,6 +58,8 @@ declare_overridable()
 
 __all__ = [
     "arithmetic",
+    "aten",
+    "autocast",
     "composites",
     "elementwise",
     "fourier",

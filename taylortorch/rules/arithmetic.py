@@ -11,6 +11,7 @@ import torch
 from .. import series
 from ..kinds import aligned, bind, composite, constant, in_place, is_constant, series_among
 from ..registry import add_rule, call, t
+from ..streams import by_degree, each
 from ..structures import Structure
 from ..tensor import TaylorTensor, blocks_at, join, run, wrap
 
@@ -22,7 +23,7 @@ def operands_of(
 ) -> tuple[list, tuple, dict, int, Structure]:
     """The blocks of each operand in their common frame, the other arguments, level, structure."""
     operands, others, kwargs = bind(func, names, args, kwargs)
-    level, structure, order = join(func, series_among(func, operands))
+    level, structure, order = join(func, series_among(func, operands), by_entry=True)
     return (
         [blocks_at(x, level, structure, order) for x in operands],
         others,
@@ -35,9 +36,8 @@ def operands_of(
 def finished(blocks: Sequence[Any], structure: Structure, level: int) -> TaylorTensor:
     """The TaylorTensor of blocks that a type promotion may have left behind the value's dtype."""
     dtype = blocks[0].dtype
-    return wrap(
-        [b if b is None or b.dtype == dtype else b.to(dtype) for b in blocks], structure, level
-    )
+    cast = each(lambda b: b if b.dtype == dtype else b.to(dtype), blocks, blocks[0])
+    return wrap(cast, structure, level)
 
 
 def _linear_combination(sign_a: float, sign_b: float, alpha_on: int) -> Callable:
@@ -50,12 +50,11 @@ def _linear_combination(sign_a: float, sign_b: float, alpha_on: int) -> Callable
         factors = [sign_a, sign_b]
         factors[alpha_on] *= alpha
         x, y = aligned(x, y0.ndim, structure), aligned(y, y0.ndim, structure)
-        blocks = [y0]
-        for k in range(1, len(x)):
-            blocks.append(
-                series.total((series.times(x[k], factors[0]), series.times(y[k], factors[1])))
-            )
-        return finished(blocks, structure, level)
+
+        def term(_: Any, k: int) -> Any:
+            return series.total((series.times(x[k], factors[0]), series.times(y[k], factors[1])))
+
+        return finished(by_degree(y0, len(x) - 1, term, x, y), structure, level)
 
     return evaluate
 
@@ -99,14 +98,15 @@ def sqrt(func: Callable, args: tuple, kwargs: dict) -> Any:
     return wrap(_square_root(structure, func(x[0]), x), structure, level)
 
 
-def _square_root(structure: Structure, y0: Any, x: Sequence) -> list:
+def _square_root(structure: Structure, y0: Any, x: Sequence) -> Sequence:
     """``y y = x``: ``y_k = (x_k - sum_{0<i<k} y_i y_{k-i}) / (2 y_0)``; infinite at 0."""
-    y = [y0]
-    for k in range(1, len(x)):
+
+    def term(y: Sequence, k: int) -> Any:
         known = series.square_term(structure, k, y, first=1)
         rest = series.total((x[k], None if known is None else -known))
-        y.append(None if rest is None else rest / (2 * y0))
-    return y
+        return None if rest is None else rest / (2 * y0)
+
+    return by_degree(y0, len(x) - 1, term, x)
 
 
 def rsqrt(func: Callable, args: tuple, kwargs: dict) -> Any:
@@ -139,7 +139,7 @@ def _power(y0: torch.Tensor, x: Sequence, p: Sequence, structure: Structure, lev
     return finished(blocks, structure, level)
 
 
-def _power_of_number(y0: Any, x: Sequence, p: Any, structure: Structure) -> list:
+def _power_of_number(y0: Any, x: Sequence, p: Any, structure: Structure) -> Sequence:
     order = len(x) - 1
     whole = not isinstance(p, complex) and float(p).is_integer()
     if whole and p >= 0:
@@ -158,49 +158,50 @@ def _power_of_number(y0: Any, x: Sequence, p: Any, structure: Structure) -> list
     return series.compose(structure, f, x)
 
 
-def _power_of_tensor(y0: Any, x: Sequence, p: torch.Tensor, structure: Structure) -> list:
+def _power_of_tensor(y0: Any, x: Sequence, p: torch.Tensor, structure: Structure) -> Sequence:
     """Binomial coefficients that vanish (an integer exponent below the order) give exact 0."""
     order = len(x) - 1
     falling: Any = 1.0
     f = [y0]
     for j in range(1, order + 1):
         falling = falling * (p - (j - 1)) / j
-        gone = falling == 0
+        # only where 0 * inf would follow: the gradient in p needs the power itself
+        gone = (falling == 0) & ~torch.isfinite(torch.pow(x[0], p - j))
         exponent = torch.where(gone, torch.zeros_like(p), p - j)
         f.append(falling * torch.pow(x[0], exponent))
     return series.compose(structure, f, aligned(x, y0.ndim, structure))
 
 
-def _exponential(y0: Any, base: Any, p: Sequence, structure: Structure) -> list:
+def _exponential(y0: Any, base: Any, p: Sequence, structure: Structure) -> Sequence:
     """``base**p`` with a constant base; as in torch, the slope at base 0 is 0 for ``p >= 0``."""
     if isinstance(base, torch.Tensor):
         dead = (base == 0) & (p[0] >= 0) if not base.is_complex() else base == 0
         log: Any = torch.where(dead, torch.zeros_like(base), torch.log(torch.where(dead, 1, base)))
-        exponents = [None] + [
-            None if b is None else b * log for b in aligned(p, y0.ndim, structure)[1:]
-        ]
+        exponents = each(lambda b: b * log, aligned(p, y0.ndim, structure), None)
     else:
         log = math.log(base) if base > 0 else (0.0 if base == 0 else math.nan)
-        exponents = [None] + [series.times(b, log) for b in p[1:]]
+        exponents = each(lambda b: series.times(b, log), p, None)
     return series.ode(structure, y0, exponents, 0, 1, 0)
 
 
-def _general_power(y0: Any, x: Sequence, p: Sequence, structure: Structure, level: int) -> list:
+def _general_power(y0: Any, x: Sequence, p: Sequence, structure: Structure, level: int) -> Sequence:
     """``exp(p log x)``; where ``x_0 = 0`` the exponent is taken as the constant ``p_0``."""
     zero = x[0] == 0
-    safe = [torch.where(zero, torch.ones_like(x[0]), x[0]), *x[1:]]
+    safe = each(lambda b: b, x, torch.where(zero, torch.ones_like(x[0]), x[0]))
     base, exponent = wrap(safe, structure, level), wrap(p, structure, level)
     exponents = run(lambda: torch.log(base) * exponent)._blocks
     y = series.ode(structure, y0, exponents, 0, 1, 0)
     at_zero = _power_of_tensor(y0, x, p[0], structure)
-    return [y0] + [
-        None
-        if a is None and b is None
-        else torch.where(
-            zero, y0.new_zeros(()) if b is None else b, y0.new_zeros(()) if a is None else a
+
+    def term(_: Sequence, k: int) -> Any:
+        if y[k] is None and at_zero[k] is None:
+            return None
+        none = y0.new_zeros(())
+        return torch.where(
+            zero, none if at_zero[k] is None else at_zero[k], none if y[k] is None else y[k]
         )
-        for a, b in zip(y[1:], at_zero[1:], strict=True)
-    ]
+
+    return by_degree(y0, len(y) - 1, term, y, at_zero)
 
 
 def _float_power(input: Any, exponent: Any) -> Any:

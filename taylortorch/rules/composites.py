@@ -8,6 +8,7 @@ bodies (``torch.nn.functional``), rebuilt so that they do not hand the call back
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,19 +16,25 @@ import torch
 import torch.nn.functional as F
 
 from ..bodies import own_body
-from ..kinds import composite, in_place, with_inplace_argument
-from ..registry import add_rule, call, t
-from ..tensor import innermost
+from ..kinds import composite, in_place, laid_out_as, with_inplace_argument
+from ..registry import Sample, add_rule, call, t
+from ..tensor import TaylorTensor, innermost
 
 X = t(2, 3, 4, low=-1, high=1)
 
 # --- written here ---------------------------------------------------------------------------------
 
 
+def _row_major(x: Any) -> Any:
+    """torch's kernel takes and gives rows in order of memory: ``view`` and dropout depend on it."""
+    return x.contiguous()
+
+
 def _softmax(input: Any, dim: int, dtype: torch.dtype | None = None) -> Any:
-    x = input if dtype is None else input.to(dtype)
+    x = _row_major(input if dtype is None else input.to(dtype))
     if x.ndim == 0:
-        return torch.ones_like(x)
+        # NaN where the value is infinite
+        return torch.ones_like(x) + 0 * x.detach()
     if x.numel() == 0:
         return torch.clone(x)
     e = torch.exp(x - torch.amax(x.detach(), dim, keepdim=True))
@@ -35,15 +42,28 @@ def _softmax(input: Any, dim: int, dtype: torch.dtype | None = None) -> Any:
 
 
 def _log_softmax(input: Any, dim: int, dtype: torch.dtype | None = None) -> Any:
-    x = input if dtype is None else input.to(dtype)
+    x = _row_major(input if dtype is None else input.to(dtype))
     if x.ndim == 0:
-        return torch.zeros_like(x)
+        return torch.zeros_like(x) + 0 * x.detach()
     if x.numel() == 0:
         return torch.clone(x)
     shifted = x - torch.amax(x.detach(), dim, keepdim=True)
     return shifted - torch.log(torch.sum(torch.exp(shifted), dim, keepdim=True))
 
 
+def _in_single(body: Callable) -> Callable:
+    """Half precision is computed in single precision and rounded once, as torch's kernels do."""
+
+    def wider(input: Any, *args: Any, **kwargs: Any) -> Any:
+        dtype = input.dtype
+        if dtype not in (torch.float16, torch.bfloat16):
+            return body(input, *args, **kwargs)
+        return body(input.to(torch.float32), *args, **kwargs).to(dtype)
+
+    return wider
+
+
+@_in_single
 def _layer_norm(
     input: Any,
     normalized_shape: Sequence[int],
@@ -52,7 +72,7 @@ def _layer_norm(
     eps: float = 1e-5,
     cudnn_enable: bool = True,
 ) -> Any:
-    axes = tuple(range(-len(normalized_shape), 0))
+    input, axes = _row_major(input), tuple(range(-len(normalized_shape), 0))
     centred = input - torch.mean(input, axes, keepdim=True)
     variance = torch.mean(centred * centred, axes, keepdim=True)
     return _affine(centred * torch.rsqrt(variance + eps), weight, bias)
@@ -64,6 +84,7 @@ def _affine(x: Any, weight: Any, bias: Any) -> Any:
     return x if bias is None else x + bias
 
 
+@_in_single
 def _group_norm(
     input: Any,
     num_groups: int,
@@ -76,6 +97,7 @@ def _group_norm(
     size = math.prod(input.shape[1:]) // num_groups
     grouped = torch.reshape(input, (batch, num_groups, size))
     normal = torch.reshape(_layer_norm(grouped, grouped.shape[-1:], eps=eps), tuple(input.shape))
+    normal = laid_out_as(normal, innermost(input))
     shape = (1, channels) + (1,) * (input.ndim - 2)
     return _affine(
         normal,
@@ -84,10 +106,11 @@ def _group_norm(
     )
 
 
+@_in_single
 def _rms_norm(
     input: Any, normalized_shape: Sequence[int], weight: Any = None, eps: float | None = None
 ) -> Any:
-    axes = tuple(range(-len(normalized_shape), 0))
+    input, axes = _row_major(input), tuple(range(-len(normalized_shape), 0))
     if eps is None:
         eps = torch.finfo(input.dtype).eps
     return _affine(
@@ -95,16 +118,23 @@ def _rms_norm(
     )
 
 
+def _ones(x: Any) -> Any:
+    """With the strides of the value: torch draws its random numbers in the order of memory."""
+    return torch.ones_like(innermost(x), requires_grad=False)
+
+
 def _dropout(input: Any, p: float = 0.5, train: bool = True) -> Any:
     """One mask, drawn for the value, for every coefficient."""
-    return input * torch.dropout(
-        torch.ones(input.shape, dtype=input.dtype, device=input.device), p, train
-    )
+    return input * torch.dropout(_ones(input), p, train)
+
+
+def _native_dropout(input: Any, p: float, train: bool | None) -> Any:
+    kept, mask = torch.native_dropout(_ones(input), p, train)
+    return input * kept, mask
 
 
 def _feature_dropout(input: Any, p: float = 0.5, train: bool = True) -> Any:
-    ones = torch.ones(input.shape, dtype=input.dtype, device=input.device)
-    return input * torch.feature_dropout(ones, p, train)
+    return input * torch.feature_dropout(_ones(input), p, train)
 
 
 def _alpha_dropout(input: Any, p: float = 0.5, train: bool = False) -> Any:
@@ -115,18 +145,48 @@ def _feature_alpha_dropout(input: Any, p: float = 0.5, train: bool = False) -> A
     return _alpha(torch.feature_alpha_dropout, input, p, train)
 
 
+# minus the limit of selu at minus infinity
+ALPHA = 1.7580993408473766
+
+
 def _alpha(dropout: Callable, input: Any, p: float, train: bool) -> Any:
-    """An affine map of the input with one random mask: its images of 0 and 1, under one seed."""
+    """``slope * input + shift`` with one random mask.
+
+    torch gives ``a input + alpha a p`` where it keeps, ``alpha a p - alpha a`` where it drops.
+    """
     if not train or p == 0:
         return torch.clone(input)
-    ones = torch.ones(input.shape, dtype=input.dtype, device=input.device)
-    with torch.random.fork_rng(devices=[input.device] if input.is_cuda else []):
-        at_zero = dropout(torch.zeros_like(ones), p, train)
-    at_one = dropout(ones, p, train)
-    return at_zero + (at_one - at_zero) * input
+    if p == 1:
+        return input * 0.0
+    a = ((ALPHA**2 * p + 1) * (1 - p)) ** -0.5
+    at_one = dropout(_ones(input), p, train)
+    slope = (at_one > ALPHA * a * p).to(at_one.dtype) * a
+    return slope * input + (at_one - slope)
+
+
+def _frobenius_norm(input: Any, dim: Any, keepdim: bool = False) -> Any:
+    return torch.linalg.vector_norm(input, 2, dim, keepdim)
+
+
+def _nuclear_norm(input: Any, *rest: Any, dim: Any = (-2, -1), keepdim: bool = False) -> Any:
+    """``(input, keepdim)`` or ``(input, dim, keepdim)``."""
+    if rest and not isinstance(rest[0], bool):
+        dim, rest = rest[0], rest[1:]
+    return torch.linalg.matrix_norm(input, "nuc", tuple(dim), *(rest or (keepdim,)))
+
+
+def _norm_except_dim(v: Any, pow: int = 2, dim: int = 0) -> Any:
+    """Over all axes but one; -1 leaves none."""
+    axes = [axis for axis in range(v.ndim) if axis != dim]
+    return torch.linalg.vector_norm(v, pow, axes, keepdim=dim != -1)
+
+
+def _weight_norm(v: Any, g: Any, dim: int = 0) -> Any:
+    return v * (g / _norm_except_dim(v, 2, dim))
 
 
 def _cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
+    x1, x2 = torch.broadcast_tensors(x1, x2)
     dot = torch.sum(x1 * x2, dim)
     squares = torch.sum(x1 * x1, dim), torch.sum(x2 * x2, dim)
     norms = [torch.sqrt(torch.clamp(s, min=eps * eps)) for s in squares]
@@ -139,6 +199,7 @@ def _pairwise_distance(
     return torch.linalg.vector_norm(x1 - x2 + eps, p, -1, keepdim)
 
 
+@_in_single
 def _batch_norm(
     input: Any,
     weight: Any,
@@ -153,8 +214,17 @@ def _batch_norm(
     """In train mode through the batch statistics, as autograd; running statistics move once."""
     if input.numel() == 0:
         return torch.clone(input)
+    if input.ndim < 4:
+        input = _row_major(input)
     shape = (1, -1) + (1,) * (input.ndim - 2)
     if training:
+        if isinstance(input, TaylorTensor) and input._structure.per_sample:
+            warnings.warn(
+                "batch normalisation in training mode mixes the samples of a batch: derivatives "
+                "per sample then hold those of moving all samples together; use model.eval(), or a "
+                "normalisation of each sample by itself",
+                stacklevel=2,
+            )
         axes = (0, *range(2, input.ndim))
         mean = torch.mean(input, axes, keepdim=True)
         centred = input - mean
@@ -187,22 +257,78 @@ def _scaled_dot_product_attention(
     enable_gqa: bool = False,
 ) -> Any:
     if enable_gqa:
-        groups = query.shape[-3] // key.shape[-3]
-        key = torch.repeat_interleave(key, groups, -3)
-        value = torch.repeat_interleave(value, groups, -3)
+        heads = query.shape[-3]
+        key = torch.repeat_interleave(key, heads // key.shape[-3], -3)
+        value = torch.repeat_interleave(value, heads // value.shape[-3], -3)
+    if hasattr(attn_mask, "_materialize"):
+        # a CausalBias has no entries of its own
+        attn_mask = attn_mask._materialize(query.device)
     factor = query.shape[-1] ** -0.5 if scale is None else scale
     scores = torch.matmul(query * factor, torch.transpose(key, -2, -1))
+    some: Any = None
     if is_causal:
-        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=query.device).tril()
-    if attn_mask is not None:
-        if attn_mask.dtype == torch.bool:
-            scores = torch.where(attn_mask, scores, -torch.inf)
-        else:
-            scores = scores + attn_mask
+        if attn_mask is not None:
+            raise ValueError("scaled_dot_product_attention takes attn_mask or is_causal, not both")
+        earlier = torch.ones(scores.shape[-2:], dtype=torch.bool, device=query.device).tril()
+        scores = torch.where(earlier, scores, -torch.inf)
+    elif attn_mask is not None and attn_mask.dtype == torch.bool:
+        some = attn_mask.any(-1, keepdim=True)
+        scores = torch.where(attn_mask | ~some, scores, -torch.inf)
+    elif attn_mask is not None:
+        if not attn_mask.is_floating_point():
+            raise TypeError(
+                "scaled_dot_product_attention: attn_mask must be of dtype bool or floating-point, "
+                f"got {attn_mask.dtype}"
+            )
+        scores = scores + attn_mask
+        some = (scores.detach() > -torch.inf).any(-1, keepdim=True)
+        scores = torch.where(some, scores, 0.0)
     weights = torch.softmax(scores, -1)
-    if attn_mask is not None and attn_mask.dtype == torch.bool:
-        weights = torch.where(attn_mask.any(-1, keepdim=True), weights, 0.0)
+    if some is not None:
+        # a query that may attend to nothing gets 0, as in torch
+        weights = torch.where(some, weights, 0.0)
     return torch.matmul(_dropout(weights, dropout_p, dropout_p > 0), value)
+
+
+def _convolution(
+    input: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    output_padding: Any,
+    groups: int,
+    *settings: bool,
+) -> Any:
+    """The settings of ``torch._convolution`` choose a kernel, not a function."""
+    axes = f"{weight.ndim - 2}d"
+    if transposed:
+        transpose = getattr(torch, f"conv_transpose{axes}")
+        return transpose(input, weight, bias, stride, padding, output_padding, groups, dilation)
+    convolve = getattr(torch, f"conv{axes}")
+    return convolve(input, weight, bias, stride, padding, dilation, groups)
+
+
+def _conv_tbc(input: Any, weight: Any, bias: Any, pad: int = 0) -> Any:
+    """Time, batch, channel: a conv1d whose axes are named in another order."""
+    rows = torch.permute(input, (1, 2, 0)), torch.permute(weight, (2, 1, 0))
+    return torch.permute(torch.conv1d(*rows, bias, 1, pad), (2, 0, 1))
+
+
+def _linspace(start: Any, end: Any, steps: int, **kwargs: Any) -> Any:
+    """Of ends that move; torch takes the values of both."""
+    plain = torch.linspace(innermost(start), innermost(end), steps, **kwargs)
+    if not (plain.is_floating_point() or plain.is_complex()):
+        return plain
+    share = torch.linspace(0.0, 1.0, steps, dtype=plain.dtype, device=plain.device)
+    first, last = (x.to(share.dtype) if hasattr(x, "to") else x for x in (start, end))
+    return first + (last - first) * share
+
+
+def _logspace(start: Any, end: Any, steps: int, base: float = 10.0, **kwargs: Any) -> Any:
+    return base ** _linspace(start, end, steps, **kwargs)
 
 
 def _glu(input: Any, dim: int = -1) -> Any:
@@ -211,6 +337,10 @@ def _glu(input: Any, dim: int = -1) -> Any:
 
 
 TRAINED = (torch.ones(3, dtype=torch.float64) * 0.7, torch.ones(3, dtype=torch.float64) * 0.2)
+CONVOLUTIONS = [
+    call(t(2, 2, 6), t(3, 2, 3), t(3), [2], [1], [1], False, [0], 1),
+    call(t(1, 2, 4, 4), t(2, 2, 3, 3), None, [2, 1], [0, 1], [1, 1], True, [0, 0], 2),
+]
 TABLE: dict[str, tuple[Callable, list]] = {
     "softmax special.softmax": (_softmax, [call(X, 1), call(X, -1)]),
     "log_softmax special.log_softmax": (_log_softmax, [call(X, 1)]),
@@ -224,11 +354,27 @@ TABLE: dict[str, tuple[Callable, list]] = {
             call(X, t(3), t(3), *TRAINED, False, 0.1, 1e-5, False),
         ],
     ),
+    "linspace": (
+        _linspace,
+        [call(t(), t(), 4, dtype=torch.float64), call(0.5, t(), 1, dtype=torch.float64)],
+    ),
+    "logspace": (_logspace, [call(t(), t(), 4, 2.0, dtype=torch.float64)]),
     "glu": (_glu, [call(X, 2)]),
     "dropout": (_dropout, [call(X, 0.5, False)]),
+    "native_dropout": (_native_dropout, [call(X, 0.5, False)]),
     "feature_dropout": (_feature_dropout, [call(X, 0.5, False)]),
     "alpha_dropout": (_alpha_dropout, [call(X, 0.5, False)]),
     "feature_alpha_dropout": (_feature_alpha_dropout, [call(X, 0.5, False)]),
+    "frobenius_norm": (_frobenius_norm, [call(X, [1], True), call(X, [0, 2])]),
+    "nuclear_norm": (
+        _nuclear_norm,
+        [call(t(3, 2)), call(t(3, 2), True), call(t(3, 2, 4), [0, 2], True)],
+    ),
+    "convolution": (_convolution, CONVOLUTIONS),
+    "_convolution": (_convolution, [Sample((*c.args, *(True,) * 4)) for c in CONVOLUTIONS]),
+    "conv_tbc": (_conv_tbc, [call(t(5, 2, 3), t(3, 3, 4), t(4), 1)]),
+    "torch.norm_except_dim": (_norm_except_dim, [call(X, 2, 1), call(X, 2, -1), call(t(3), 2, 0)]),
+    "torch._weight_norm": (_weight_norm, [call(X, t(1, 1, 4), 2), call(t(2, 3), t(2, 1))]),
     "cosine_similarity": (_cosine_similarity, [call(t(2, 3), t(2, 3))]),
     "pairwise_distance": (_pairwise_distance, [call(t(2, 3), t(2, 3))]),
     "scaled_dot_product_attention": (
@@ -247,8 +393,6 @@ TORCH_BODIES: dict[str, list] = {
     "softmax": [call(X, 1)],
     "log_softmax": [call(X, 1)],
     "softmin": [call(X, 1)],
-    "softsign": [call(X)],
-    "tanhshrink": [call(X)],
     "gumbel_softmax": [],
     "glu": [call(X, 2)],
     "normalize": [call(X, 2.0, 1)],

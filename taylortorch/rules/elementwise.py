@@ -15,10 +15,12 @@ import torch
 import torch.nn.functional as F
 
 from .. import series
+from ..bodies import own_body
 from ..kinds import bind, composite, in_place, ode, piecewise, series_among, slope
 from ..kinds import with_inplace_argument as inplace_argument
 from ..registry import Sample, add_rule, call, t
-from ..tensor import join, wrap
+from ..streams import each
+from ..tensor import TaylorTensor, join, run, wrap
 
 LN2, LN10 = math.log(2.0), math.log(10.0)
 ROOT_HALF, ROOT_2PI = math.sqrt(0.5), math.sqrt(2 * math.pi)
@@ -28,7 +30,7 @@ TWO_OVER_ROOT_PI, HALF_ROOT_PI = 2 / math.sqrt(math.pi), math.sqrt(math.pi) / 2
 
 ODE: dict[str, tuple] = {
     "exp": (0, 1, 0),
-    "expm1 special.expm1": (1, 1, 0),
+    "expm1 special.expm1": (1, 1, 0, lambda x, y: torch.exp(x)),
     "tanh": (1, 0, -1, lambda x, y: 1 - y * y),
     "sigmoid special.expit": (0, 1, -1, lambda x, y: y * torch.sigmoid(-x)),
     "tan": (1, 0, 1),
@@ -38,14 +40,57 @@ ODE: dict[str, tuple] = {
 # --- y' = sum of g_i x_i' ------------------------------------------------------------------------
 
 
+def _with_value(y: Any, f: Callable, x: Any) -> Any:
+    """The series ``y`` with the value ``f(x_0)``: the same to rounding, but without its error."""
+    value = run(f, x._blocks[0])
+    return wrap(each(lambda block: block, y._blocks, value), y._structure, y._level)
+
+
+def _within(x: Any, limit: float) -> Any:
+    """The series with its value moved to ``limit`` (or ``-limit``) where it lies beyond.
+
+    For slopes whose own derivatives all round to 0 there: at infinity, and where ``x**3``
+    overflows, they would be 0 times infinity.
+    """
+    if isinstance(x, TaylorTensor):
+        return _with_value(x, lambda value: _within(value, limit), x)
+    return x if x.is_complex() else torch.clamp(x, -limit, limit)
+
+
+def _one_minus_square(x: Any) -> Any:
+    """``1 - x^2``. Its value cancels near 1; that of ``(1 - x) (1 + x)`` does not, but the
+    derivatives of this product cancel near 0."""
+    if isinstance(x, TaylorTensor):
+        return _with_value(1 - torch.square(x), _one_minus_square, x)
+    return (1 - x) * (1 + x)
+
+
+def _sigmoids(x: Any) -> tuple[Any, Any]:
+    """``sigmoid(x)`` and ``sigmoid(-x)``: 1 less the first, whose value cancels."""
+    up = torch.sigmoid(x)
+    if isinstance(x, TaylorTensor):
+        return up, _with_value(1 - up, lambda value: torch.sigmoid(-value), x)
+    return up, torch.sigmoid(-x)
+
+
+def _asinh_slope(x: Any) -> Any:
+    """``(1 + x^2)^(-1/2)``, also where ``x^2`` overflows."""
+    if x.is_complex():
+        return torch.rsqrt(1 + torch.square(x))
+    return 1 / torch.hypot(x, torch.ones((), dtype=x.dtype, device=x.device))
+
+
 def _gelu_slope(x: Any, approximate: str = "none") -> Any:
     if approximate == "none":
-        return 0.5 * torch.erfc(-ROOT_HALF * x) + x * torch.exp(-0.5 * x * x) / ROOT_2PI
+        x = _within(x, 50.0)
+        bell = torch.exp(-0.5 * torch.square(x))
+        return torch.addcmul(0.5 * torch.erfc(-ROOT_HALF * x), x, bell, value=1 / ROOT_2PI)
+    x = _within(x, 30.0)
     inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
     inner_slope = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x * x)
     # (1 + tanh(u)) / 2 = sigmoid(2u), which keeps its accuracy in the tail
-    gate = torch.sigmoid(2 * inner)
-    return gate + 2 * x * gate * torch.sigmoid(-2 * inner) * inner_slope
+    up, down = _sigmoids(2 * inner)
+    return up + 2 * x * up * down * inner_slope
 
 
 def _softplus_slope(x: Any, beta: float = 1, threshold: float = 20) -> Any:
@@ -62,19 +107,57 @@ def _celu_slope(x: Any, alpha: float = 1.0) -> Any:
 
 
 def _silu_slope(x: Any) -> Any:
-    gate = torch.sigmoid(x)
-    return gate * (1 + x * torch.sigmoid(-x))
+    x = _within(x, 1000.0)
+    up, down = _sigmoids(x)
+    return torch.addcmul(up, up, x * down)
 
 
 def _mish_slope(x: Any) -> Any:
-    gate = torch.tanh(F.softplus(x))
-    return gate + x * torch.sigmoid(x) * (1 - gate * gate)
+    x = _within(x, 1000.0)
+    up, down = _sigmoids(x)
+    share = 1 / (1 + down * down)
+    # tanh(softplus(x)), in the form that does not cancel on this side
+    gate = torch.where(x > 0, 1 - 2 * down * down * share, up * (1 + down) * share)
+    return gate + 4 * x * up * torch.square(down * share)
+
+
+def _hardswish_slope(x: Any) -> Any:
+    return torch.where(x <= -3, 0.0, torch.where(x < 3, x / 3 + 0.5, 1.0))
+
+
+BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510)
+
+
+def _trigamma(x: Any) -> Any:
+    """``polygamma(1, x)``, of which torch's own keeps ten digits.
+
+    The asymptotic series (DLMF 5.15.8) at ``x + 10``, ten steps down (5.15.5), and reflection
+    (5.15.6) to the left.
+    """
+    left = x < 0
+    z = torch.where(left, 1 - x, x)
+    u = 1 / (z + 10)
+    v = torch.square(u)
+    tail: Any = 0.0
+    for number in reversed(BERNOULLI):
+        tail = tail * v + number
+    total = u + v * (0.5 + u * tail)
+    for step in range(9, -1, -1):
+        total = total + torch.square(1 / (z + step))
+    angle = math.pi * torch.where(left, x - torch.round(x), 0.5)
+    return torch.where(left, torch.square(math.pi / torch.sin(angle)) - total, total)
 
 
 def _share(a: Any, b: Any, scale: float) -> Any:
     """``exp(a) / (exp(a) + exp(b))``; 1/2 where the two are the same infinity."""
     same = (a == b) & torch.isinf(a)
-    return torch.sigmoid(scale * torch.where(same, 0.0 * torch.nan_to_num(a), a - b))
+    difference = scale * torch.where(same, 0.0 * torch.nan_to_num(a), a - b)
+    if not difference.is_complex():
+        return torch.sigmoid(difference)
+    # torch's sigmoid of a complex number overflows
+    right = difference.real > 0
+    smaller = torch.exp(torch.where(right, -difference, difference))
+    return torch.where(right, 1.0, smaller) / (1 + smaller)
 
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
@@ -85,26 +168,25 @@ SLOPE: dict[str, Any] = {
     "log2": lambda x: 1 / (LN2 * x),
     "log10": lambda x: 1 / (LN10 * x),
     "log1p special.log1p": lambda x: 1 / (1 + x),
-    "asin arcsin": lambda x: torch.rsqrt(1 - x * x),
-    "acos arccos": lambda x: -torch.rsqrt(1 - x * x),
+    "asin arcsin": lambda x: torch.rsqrt(_one_minus_square(x)),
+    "acos arccos": lambda x: -torch.rsqrt(_one_minus_square(x)),
     "atan arctan": lambda x: 1 / (1 + x * x),
-    "asinh arcsinh": lambda x: torch.rsqrt(1 + x * x),
+    "asinh arcsinh": _asinh_slope,
     "acosh arccosh": lambda x: torch.rsqrt(x - 1) * torch.rsqrt(x + 1),
-    "atanh arctanh": lambda x: 1 / ((1 - x) * (1 + x)),
+    "atanh arctanh": lambda x: 1 / _one_minus_square(x),
     "logit special.logit": lambda x, eps=None: (
         1 / (x * (1 - x))
         if eps is None
         else torch.where((x >= eps) & (x <= 1 - eps), 1 / (x * (1 - x)), 0.0)
     ),
-    "erf special.erf": lambda x: TWO_OVER_ROOT_PI * torch.exp(-x * x),
-    "erfc special.erfc": lambda x: -TWO_OVER_ROOT_PI * torch.exp(-x * x),
+    "erf special.erf": lambda x: TWO_OVER_ROOT_PI * torch.exp(-torch.square(_within(x, 40.0))),
+    "erfc special.erfc": lambda x: -TWO_OVER_ROOT_PI * torch.exp(-torch.square(_within(x, 40.0))),
     "erfinv special.erfinv": lambda x: HALF_ROOT_PI * torch.exp(torch.erfinv(x) ** 2),
-    "special.erfcx": lambda x: 2 * x * torch.special.erfcx(x) - TWO_OVER_ROOT_PI,
-    "special.ndtr": lambda x: torch.exp(-0.5 * x * x) / ROOT_2PI,
+    "special.ndtr": lambda x: torch.exp(-0.5 * torch.square(_within(x, 50.0))) / ROOT_2PI,
     "special.ndtri": lambda x: ROOT_2PI * torch.exp(0.5 * torch.special.ndtri(x) ** 2),
     "special.entr": lambda x: -1 - torch.log(x),
     "lgamma special.gammaln": lambda x: torch.digamma(x),
-    "digamma special.digamma special.psi": lambda x: torch.polygamma(1, x),
+    "digamma special.digamma special.psi": _trigamma,
     "logsigmoid": lambda x: torch.sigmoid(-x),
     "softplus": _softplus_slope,
     "gelu": _gelu_slope,
@@ -113,7 +195,12 @@ SLOPE: dict[str, Any] = {
     "elu nn.functional.elu": _elu_slope,
     "celu nn.functional.celu": _celu_slope,
     "selu nn.functional.selu": lambda x: _elu_slope(x, SELU_ALPHA, SELU_SCALE),
-    "atan2 arctan2": (lambda y, x: x / (x * x + y * y), lambda y, x: -y / (x * x + y * y)),
+    "hardswish nn.functional.hardswish": _hardswish_slope,
+    "nn.functional.tanhshrink": lambda x: torch.square(torch.tanh(x)),
+    "atan2 arctan2": (
+        lambda y, x: x / torch.hypot(x, y) / torch.hypot(x, y),
+        lambda y, x: -y / torch.hypot(x, y) / torch.hypot(x, y),
+    ),
     "hypot": (lambda x, y: x / torch.hypot(x, y), lambda x, y: y / torch.hypot(x, y)),
     "logaddexp": (lambda a, b: _share(a, b, 1.0), lambda a, b: _share(b, a, 1.0)),
     "logaddexp2": (lambda a, b: _share(a, b, LN2), lambda a, b: _share(b, a, LN2)),
@@ -148,6 +235,8 @@ SAMPLES: dict[str, list[Sample]] = {
     "elu": [call(t(2, 3, low=-1, high=1)), call(t(2, 3, low=-1, high=1), 0.7)],
     "celu": [call(t(2, 3, low=-1, high=1)), call(t(2, 3, low=-1, high=1), 0.7)],
     "logit": [call(t(2, 3)), call(t(2, 3), eps=0.3)],
+    "hardswish": [call(t(2, 3, low=-4, high=4)), AT_ZERO],
+    "digamma": [call(t(2, 3)), call(t(2, 3, low=-3.8, high=-3.2))],
 }
 SIGNED = [
     "tanh",
@@ -168,6 +257,7 @@ SIGNED = [
     "mish",
     "selu",
     "special.ndtr",
+    "nn.functional.tanhshrink",
 ]
 PAIRS = [call(t(2, 3), t(2, 3)), call(t(3), t(4, 2, 3)), call(t(2, 1), t(3))]
 
@@ -214,7 +304,7 @@ def _rotation(own: Callable, partner: Callable, sign: int, is_sine: bool) -> Cal
     def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
         (x,), _, _ = bind(func, ("input",), args, kwargs)
         series_among(func, (x,))
-        level, structure, order = join(func, (x,))
+        level, structure, order = join(func, (x,), by_entry=True)
         value = x._blocks[0]
         y0 = func(value)
         if order == 0:
@@ -248,13 +338,12 @@ def _exp2(func: Callable, args: tuple, kwargs: dict) -> Any:
     value overflows."""
     (x,), _, _ = bind(func, ("input",), args, kwargs)
     series_among(func, (x,))
-    level, structure, _ = join(func, (x,))
+    level, structure, _ = join(func, (x,), by_entry=True)
     value = x._blocks[0]
     half = torch.exp2(value / 2)
-    exponents = [None] + [series.times(b, LN2) for b in x._blocks[1:]]
+    exponents = each(lambda b: series.times(b, LN2), x._blocks, None)
     ratios = series.ode(structure, torch.ones_like(half), exponents, 0, 1, 0)
-    higher = [None if b is None else b * half * half for b in ratios[1:]]
-    return wrap([func(value), *higher], structure, level)
+    return wrap(each(lambda b: b * half * half, ratios, func(value)), structure, level)
 
 
 add_rule(
@@ -272,7 +361,7 @@ def _polygamma(func: Callable, args: tuple, kwargs: dict) -> Any:
     if isinstance(n, torch.Tensor) and not isinstance(x, torch.Tensor):
         # the method form: x.polygamma(n)
         n, x = x, n
-    rule = slope(lambda x: torch.polygamma(n + 1, x))
+    rule = slope(_trigamma if n == 0 else lambda x: torch.polygamma(n + 1, x))
     return rule(lambda x: torch.polygamma(n, x), (x,), {})
 
 
@@ -282,18 +371,19 @@ add_rule(
     "y' = polygamma(n + 1, x) x'",
     _polygamma,
     [call(1, t(2, 3))],
+    in_place=in_place(_polygamma),
 )
 
 
 def _sinc(input: Any) -> Any:
     """``sin(pi x) / (pi x)``, by its power series near 0 where the quotient cancels."""
     x = math.pi * input
-    near = torch.abs(x) < 1.0
-    z = torch.where(near, x, 0.0) ** 2
-    around_zero = 0.0
-    for n in range(14, -1, -1):
+    near = torch.abs(x) < 3.0
+    z = torch.square(torch.where(near, x, 0.0))
+    around_zero: Any = 0.0
+    for n in range(24, -1, -1):
         around_zero = around_zero * z + (-1) ** n / math.factorial(2 * n + 1)
-    away = torch.where(near, 1.0, x)
+    away = torch.where(near, 4.0, x)
     return torch.where(near, around_zero, torch.sin(away) / away)
 
 
@@ -306,14 +396,37 @@ def _angle(input: Any) -> Any:
 
 add_rule("angle", "composite", "atan2(imag, real)", composite(_angle), [call(t(2, 3))])
 
-sinc = composite(_sinc)
+
+def sinc(func: Callable, args: tuple, kwargs: dict) -> Any:
+    """The coefficients are those of ``_sinc``, the value is torch's."""
+    (x,), _, _ = bind(func, ("input",), args, kwargs)
+    return _with_value(run(_sinc, x), func, x)
+
+
 add_rule(
     "sinc special.sinc",
-    "composite",
+    "by hand",
     "sin(pi x) / (pi x)",
     sinc,
     [call(t(2, 3, low=-2, high=2)), call(t(2, 3, low=-0.2, high=0.2))],
     in_place=in_place(sinc),
+)
+
+
+def _softsign(func: Callable, args: tuple, kwargs: dict) -> Any:
+    """The quotient of complex numbers is not analytic: torch's own body for them."""
+    x = args[0] if args else kwargs["input"]
+    return (_SOFTSIGN_COMPLEX if x.is_complex() else _SOFTSIGN)(func, args, kwargs)
+
+
+_SOFTSIGN = slope(lambda x: torch.square(1 / (1 + torch.abs(x))))
+_SOFTSIGN_COMPLEX = composite(own_body(F.softsign))
+add_rule(
+    "nn.functional.softsign",
+    "slope",
+    "y' = g(x) x'",
+    _softsign,
+    [call(t(2, 3, low=-1, high=1)), AT_ZERO],
 )
 
 for name, factor in (("deg2rad", math.pi / 180), ("rad2deg", 180 / math.pi)):

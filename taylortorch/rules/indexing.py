@@ -14,7 +14,8 @@ from ..kinds import (
     series_among,
 )
 from ..lifts import Lift, by_broadcasting, by_vmap
-from ..registry import UnsupportedFunction, add_rule, call, name_of, t
+from ..registry import Evaluator, UnsupportedFunction, add_rule, call, name_of, t
+from ..streams import by_degree
 from ..tensor import TaylorTensor, blocks_at, constant_like, flatten, join, run, wrap
 from ..writing import store
 
@@ -22,6 +23,12 @@ MASK = torch.tensor([[True, False, True], [False, False, True]])
 X = t(2, 3, 4, low=-1, high=1)
 
 # --- linear in two arguments ----------------------------------------------------------------------
+
+
+def _index_copy_lift(func: Callable, args: list, kwargs: dict, leads: set) -> Any:
+    """``vmap`` (torch 2.13) takes an index without axes for all places: it is given one."""
+    target, dim, index, source = args
+    return by_vmap(func, [target, dim, index.reshape(-1), source], kwargs, leads)
 
 
 X4 = t(3, 4, low=-1, high=1)
@@ -45,9 +52,9 @@ PAIR: dict[str, tuple[str, Lift, Any, list]] = {
     ),
     "index_copy": (
         "input, dim, index, source : input + source",
-        by_vmap,
+        _index_copy_lift,
         False,
-        [call(X4, 0, ROWS, t(2, 4))],
+        [call(X4, 0, ROWS, t(2, 4)), call(X4, 0, torch.tensor(1), t(1, 4))],
     ),
     "scatter_add": (
         "input, dim, index, src : input + src",
@@ -59,7 +66,10 @@ PAIR: dict[str, tuple[str, Lift, Any, list]] = {
         "input, dim, index, src : input + src",
         by_vmap,
         False,
-        [call(X4, 0, torch.tensor([[0, 1, 2, 2], [1, 0, 0, 0]]), t(2, 4))],
+        [
+            call(X4, 0, torch.tensor([[0, 1, 2, 2], [1, 0, 0, 0]]), t(2, 4)),
+            call(X4, 0, torch.tensor([[0, 1, 2, 2], [1, 1, 0, 2]]), t(2, 4), reduce="multiply"),
+        ],
     ),
     "masked_scatter": (
         "input, mask, source : input + source",
@@ -85,6 +95,26 @@ PAIR: dict[str, tuple[str, Lift, Any, list]] = {
 }
 
 
+def _scatter(linear: Evaluator) -> Evaluator:
+    """``reduce="multiply"`` makes a product of the entries that meet in one place."""
+
+    def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
+        if kwargs.get("reduce") == "multiply":
+            return run(_multiplied, *args, **kwargs)
+        return linear(func, args, kwargs)
+
+    return evaluate
+
+
+def _multiplied(
+    input: Any, dim: int, index: torch.Tensor, src: Any = None, *, reduce: str, value: Any = None
+) -> Any:
+    factor = value if src is None else src
+    if not isinstance(factor, torch.Tensor):
+        factor = torch.full(index.shape, factor, dtype=input.dtype, device=index.device)
+    return torch.scatter_reduce(input, dim, index, factor, "prod")
+
+
 def _zero_of_rank(value: torch.Tensor) -> torch.Tensor:
     return value.new_zeros((1,) * value.ndim)
 
@@ -94,6 +124,8 @@ for names, (form, lift, shared, samples) in PAIR.items():
     evaluate = multilinear(form, lift, shared=shared, zero=zero, dense=not shared)
     if names == "complex":
         evaluate = multilinear(form, lift)
+    if names == "scatter":
+        evaluate = _scatter(evaluate)
     add_rule(
         names,
         "multilinear",
@@ -123,19 +155,27 @@ def _index_fill(input: Any, dim: int, index: Any, value: Any) -> Any:
 
 
 def _index_put(input: Any, indices: Any, values: Any, accumulate: bool = False) -> Any:
+    indices = tuple(slice(None) if index is None else index for index in indices)
     result = torch.clone(input)
     if accumulate:
         places = torch.arange(input.numel(), device=input.device).reshape(input.shape)
-        where = places[tuple(indices)]
+        where = places[indices]
         values = torch.broadcast_to(values, where.shape)
         flat = torch.reshape(input, (-1,))
         flat = torch.index_add(flat, 0, where.reshape(-1), torch.reshape(values, (-1,)))
         return torch.reshape(flat, tuple(input.shape))
-    result[tuple(indices)] = values
+    result[indices] = values
     return result
 
 
+def _filled(input: Any, value: Any) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return torch.full_like(input, value)
+    return torch.broadcast_to(value.to(input.dtype), tuple(input.shape)).clone()
+
+
 for names, body, samples in (
+    ("fill", _filled, [call(t(2, 3), 0.5), call(t(2, 3), t())]),
     ("Tensor.where", _where_method, [call(t(2, 3), MASK, t(2, 3))]),
     ("masked_fill", _masked_fill, [call(t(2, 3), MASK, 0.5), call(t(2, 3), MASK, t())]),
     ("index_fill", _index_fill, [call(X4, 1, ROWS, 0.5)]),
@@ -211,11 +251,10 @@ def _setitem(func: Callable, args: tuple, kwargs: dict) -> None:
     into, what = blocks_at(x, level, structure, order), blocks_at(v, level, structure, order)
     y0 = into[0].clone()
     y0[index] = what[0]
-    blocks: list[Any] = [y0]
-    for k in range(1, order + 1):
+
+    def term(_: Any, k: int) -> Any:
         if into[k] is None and what[k] is None:
-            blocks.append(None)
-            continue
+            return None
         shape = (structure.size(k), *y0.shape) if structure.leads(k) else tuple(y0.shape)
         block = (
             y0.new_zeros(shape) if into[k] is None else into[k].expand(shape).contiguous().clone()
@@ -232,8 +271,9 @@ def _setitem(func: Callable, args: tuple, kwargs: dict) -> None:
                 if missing > 0:
                     part = part.reshape(part.shape[:1] + (1,) * missing + part.shape[1:])
             block[led] = part
-        blocks.append(block)
-    store(func, x, wrap(blocks, structure, level))
+        return block
+
+    store(func, x, wrap(by_degree(y0, order, term, into, what), structure, level))
 
 
 def _copy(func: Callable, args: tuple, kwargs: dict) -> Any:
@@ -245,14 +285,6 @@ def _copy(func: Callable, args: tuple, kwargs: dict) -> Any:
     return store(func, target, constant_like(plain, target))
 
 
-def _fill(func: Callable, args: tuple, kwargs: dict) -> Any:
-    target: TaylorTensor = args[0]
-    number: Any = args[1] if len(args) > 1 else kwargs.get("value")
-    if isinstance(number, TaylorTensor):
-        return store(func, target, run(torch.broadcast_to, number, tuple(target.shape)).clone())
-    return store(func, target, constant_like(torch.full_like(target.value, number), target))
-
-
 def _zero(func: Callable, args: tuple, kwargs: dict) -> Any:
     return store(func, args[0], constant_like(torch.zeros_like(args[0].value), args[0]))
 
@@ -260,7 +292,6 @@ def _zero(func: Callable, args: tuple, kwargs: dict) -> Any:
 for name, says, evaluate in (
     ("__setitem__", "input + value", _setitem),
     ("Tensor.copy_", "src", _copy),
-    ("Tensor.fill_", "value", _fill),
-    ("Tensor.zero_", "a constant series", _zero),
+    ("zero_", "a constant series", _zero),
 ):
     add_rule(name, "linear", says, evaluate)

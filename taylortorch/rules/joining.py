@@ -11,6 +11,7 @@ from ..kinds import (
     composite,
 )
 from ..registry import add_rule, call, t
+from ..streams import by_degree
 from ..tensor import blocks_at, flatten, join, wrap
 
 X = t(2, 3, 4, low=-1, high=1)
@@ -26,11 +27,10 @@ def _cat(func: Callable, args: tuple, kwargs: dict) -> Any:
     inputs = [blocks_at(x, level, structure, order) for x in tensors]
     y0 = torch.cat([b[0] for b in inputs], axis)
     axis = axis % y0.ndim
-    blocks: list[Any] = [y0]
-    for k in range(1, order + 1):
+
+    def term(_: Any, k: int) -> Any:
         if all(b[k] is None for b in inputs):
-            blocks.append(None)
-            continue
+            return None
         lead = (structure.size(k),) if structure.leads(k) else ()
         skip = len(lead)
         sizes = list(y0.shape)
@@ -44,8 +44,9 @@ def _cat(func: Callable, args: tuple, kwargs: dict) -> Any:
             sizes[axis] = b[0].shape[axis]
             shape = (*lead, *sizes)
             parts.append(y0.new_zeros(shape) if b[k] is None else b[k].to(y0.dtype).expand(shape))
-        blocks.append(torch.cat(parts, axis + skip))
-    return wrap(blocks, structure, level)
+        return torch.cat(parts, axis + skip)
+
+    return wrap(by_degree(y0, order, term, *inputs), structure, level)
 
 
 def _list_first(args: tuple, kwargs: dict) -> tuple[list[Any], tuple, dict]:
@@ -136,9 +137,11 @@ def _cartesian_prod(*tensors: Any) -> Any:
 
 
 def _diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any = None) -> Any:
+    if n == 0:
+        return input
     parts = [x for x in (prepend, input, append) if x is not None]
     x = torch.cat(parts, dim) if len(parts) > 1 else input
-    for _ in range(n):
+    for _ in range(min(n, x.shape[dim])):
         count = x.shape[dim] - 1
         x = torch.narrow(x, dim, 1, count) - torch.narrow(x, dim, 0, count)
     return x

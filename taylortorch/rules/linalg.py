@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from .. import series
-from ..kinds import aligned, is_constant, value
+from ..kinds import aligned, as_series, is_constant, value
 from ..registry import Evaluator, T, UnsupportedFunction, add_rule, call, name_of, t
 from ..structures import Structure
 from ..tensor import TaylorTensor, blocks_at, constant_like, innermost, join, run, wrap
@@ -47,7 +47,7 @@ def rule(body: Callable) -> Evaluator:
             names[_POSITIONS[name]] if name in _POSITIONS and name not in names else name: argument
             for name, argument in kwargs.items()
         }
-        return run(body, func, *args, **given)
+        return as_series(func, args, kwargs, run(body, func, *args, **given))
 
     return evaluate
 
@@ -141,6 +141,18 @@ def as_row(block: Any) -> Any:
 def rows_to_vectors(blocks: Blocks) -> list[Any]:
     """Blocks ``(..., 1, n)`` as blocks ``(..., n)``."""
     return [None if b is None else torch.squeeze(b, -2) for b in blocks]
+
+
+def is_traced(x: Any) -> bool:
+    """Whether numbers cannot be asked for: in a compiled function, and inside of ``vmap``."""
+    if torch.compiler.is_compiling():
+        return True
+    plain, functorch = innermost(x), torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(plain):
+        if functorch.is_batchedtensor(plain):
+            return True
+        plain = functorch.get_unwrapped(plain)
+    return False
 
 
 def value_of(x: Any) -> Any:
@@ -292,19 +304,85 @@ def log_determinant(s: Structure, A: Blocks) -> list[Any]:
 
 
 def det(func: Callable, A: Any) -> Any:
-    """Up to 3 x 3 a polynomial in the entries, right at singular matrices too.
+    """``y' = y (log det A)'``, and a polynomial in the entries where that divides by little.
 
-    Above, ``y' = y (log det A)'``, where torch's own error stops a singular matrix.
+    Up to 3 x 3 it is the expansion; above, what is left of a singular or nearly singular matrix
+    once its large singular values are eliminated.
     """
     n = A.shape[-1]
     y0 = value(func, (A,), {})
     if 0 < n <= 3:
         y = _small_determinant([[A[..., i, j] for j in range(n)] for i in range(n)])
-        return wrap((y0, *y._blocks[1:]), y._structure, y._level)
+    elif is_constant(A._blocks) or _well_conditioned(A):
+        return _regular_determinant(func, A, y0)
+    else:
+        y = _split_determinant(func, A)
+    return wrap((y0, *y._blocks[1:]), y._structure, y._level)
+
+
+def _regular_determinant(func: Callable, A: Any, y0: Any) -> Any:
     (a,), s, level = frame(func, A)
     if is_constant(a):
         return wrap((y0, *a[1:]), s, level)
     return wrap(series.ode(s, y0, log_determinant(s, a), 0, 1, 0), s, level)
+
+
+_LARGE_SINGULAR_VALUE = 0.1
+
+
+def _well_conditioned(A: Any) -> bool:
+    """Whether ``y' = y (log det A)'`` keeps two thirds of the digits.
+
+    At degree k it divides by the determinant k - 1 times more than it should. A trace cannot ask:
+    up to degree 2 the condition only counts once, and torch's own error stops a singular matrix.
+    """
+    if is_traced(A):
+        return _orders(A) <= 2
+    plain = innermost(A).detach()
+    if not bool(torch.isfinite(plain).all()):
+        return True
+    inverse, _ = torch.linalg.inv_ex(plain)
+    norm = torch.linalg.matrix_norm
+    condition = norm(plain) * norm(inverse)
+    allowed = torch.finfo(A.dtype).eps ** (-1 / 3 / max(_orders(A) - 1, 1))
+    return bool((condition <= allowed * plain.shape[-1]).all())
+
+
+def _split_determinant(func: Callable, A: Any) -> Any:
+    """``det A = det U det V^H det M det C``, where ``U`` and ``V`` are those of the value.
+
+    ``U^H A V`` is divided in four at the last large singular value of the value: ``M`` is its
+    first block, ``C`` the Schur complement, whose determinant is formed without division. A trace
+    takes all singular values but three to be large.
+    """
+    U, S, VH = torch.linalg.svd(innermost(A).detach())
+    if is_traced(A):
+        r = A.shape[-1] - 3
+    else:
+        r = int(torch.amin(torch.sum(S / S[..., :1] > _LARGE_SINGULAR_VALUE, -1)))
+    A = torch.matmul(torch.matmul(torch.adjoint(U), A), torch.adjoint(VH))
+    M, C = A[..., :r, :r], A[..., r:, r:]
+    y = torch.linalg.det(U) * torch.linalg.det(VH)
+    if r:
+        C = C - torch.matmul(A[..., r:, :r], torch.linalg.solve(M, A[..., :r, r:]))
+        y = y * _regular_determinant(func, M, torch.linalg.det(M.value))
+    return y * _polynomial_determinant(C) if r < A.shape[-1] else y
+
+
+def _polynomial_determinant(A: Any) -> Any:
+    """``X <- m(X) A``, n - 1 times from ``X = A``; then ``det A = (-1)^(n-1) X_11``.
+
+    ``m`` keeps the strict upper triangle, and replaces an entry of the diagonal by minus the sum
+    of those below it. Source: Bird, *A simple division-free algorithm for computing determinants*
+    (2011).
+    """
+    eye = identity(A)
+    below = torch.tril(torch.ones_like(eye), -1)
+    X = A
+    for _ in range(A.shape[-1] - 1):
+        rest = torch.matmul(torch.sum(X * eye, -2, keepdim=True), below)
+        X = torch.matmul(torch.triu(X, 1) - rest * eye, A)
+    return X[..., 0, 0] if A.shape[-1] % 2 else -X[..., 0, 0]
 
 
 def _small_determinant(rows: list[list[Any]]) -> Any:
@@ -326,6 +404,7 @@ def slogdet(func: Callable, A: Any) -> Any:
     plain = value(func, (A,), {})
     (a,), s, level = frame(func, A)
     log = log_determinant(s, a)
+    sign: Any
     if not a[0].is_complex():
         sign = [plain[0]] + [None] * (len(a) - 1)
         return like(plain, (wrap(sign, s, level), wrap((plain[1], *log[1:]), s, level)))
@@ -518,26 +597,227 @@ def qr(func: Callable, input: Any, some: bool = True) -> Any:
 
 
 def linalg_qr(func: Callable, A: Any, mode: str = "reduced") -> Any:
-    """A wide matrix is ``Q [R, Q^H A']``: its first square part decides."""
     plain = value(func, (A, mode), {})
     m, n = A.shape[-2:]
+    Q0, R0 = plain
+    if mode == "r" or (mode == "complete" and m > n):
+        Q0, R0 = torch.linalg.qr(value_of(A))
+    Q, R = _qr(func, A, Q0, R0)
     if mode == "complete" and m > n:
-        raise UnsupportedFunction(
-            f"{name_of(func)}: the extra columns of the complete Q are not determined by the "
-            "matrix; use mode='reduced'"
-        )
+        extra = _extra_columns(*_reflectors(func, A, Q))
+        Q = torch.cat([Q, _with_value(extra, plain[0][..., n:])], -1)
+        R = torch.cat([R, R.new_zeros((*R.shape[:-2], m - n, n))], -2)
+    return like(plain, (plain[0] if mode == "r" else Q, R))
+
+
+def _qr(func: Callable, A: Any, Q0: Any, R0: Any) -> tuple[Any, Any]:
+    """A wide matrix is ``Q [R, Q^H A']``: its first square part decides."""
+    m, n = A.shape[-2:]
     k = min(m, n)
-    Q0, R0 = torch.linalg.qr(value_of(A), "reduced") if mode == "r" else plain
     (a,), s, level = frame(func, A[..., :k])
     Q: Any
     R: Any
     Q, R = (wrap(x, s, level) for x in _qr_blocks(s, a, Q0, R0[..., :k]))
     if n > m:
         R = torch.cat([R, torch.matmul(torch.adjoint(Q), A[..., k:])], -1)
-    return like(plain, (plain[0] if mode == "r" else Q, R))
+    return Q, R
+
+
+def _reflectors(func: Callable, A: Any, Q: Any) -> tuple[Any, Any]:
+    """``Y`` and ``W`` of the reflections ``H_1 H_2 ... = 1 - Y T Y^H`` that made ``Q``.
+
+    The columns of ``Y`` are the vectors of the reflections, its upper part ``Y_1`` is unit lower
+    triangular, and ``T`` is upper triangular with the scales on its diagonal. So ``1 - Q``, which
+    is ``Y (T Y_1^H)``, is an LU factorisation, and ``W = T Y_1^H`` has that diagonal too.
+
+    Source: Ballard et al., *Reconstructing Householder vectors from tall-skinny QR* (2014).
+    """
+    m, k = Q.shape[-2:]
+    unit = torch.eye(m, k, dtype=Q.dtype, device=Q.device)
+    rest = unit - Q
+    # the last column of a square matrix has nothing left to reflect
+    count = max(min(m - 1, k), 0)
+    packed = torch.geqrf(value_of(A))[0]
+    Y0 = torch.tril(packed[..., :, :count], -1) + unit[:, :count]
+    triangular = torch.linalg.solve_triangular
+    W0 = triangular(
+        Y0[..., :count, :], rest.value[..., :count, :count], upper=False, unitriangular=True
+    )
+    eye = torch.eye(m, dtype=Q.dtype, device=Q.device)
+    Y, _ = _lu(func, rest[..., :count], eye, Y0, torch.triu(W0))
+    if count < k:
+        last = torch.zeros_like(rest[..., count:]) + unit[:, count:]
+        Y = torch.cat([Y, last], -1)
+    W = triangular(Y[..., :k, :], rest[..., :k, :], upper=False, unitriangular=True)
+    return Y, torch.triu(W)
+
+
+def _extra_columns(Y: Any, W: Any) -> Any:
+    """The columns of ``1 - Y T Y^H`` beyond those of ``Y``."""
+    m, k = Y.shape[-2:]
+    unit = torch.eye(m, dtype=Y.dtype, device=Y.device)[:, k:]
+    upper = torch.adjoint(Y[..., :k, :])
+    T = torch.linalg.solve_triangular(upper, W, upper=True, left=False, unitriangular=True)
+    return unit - torch.matmul(Y, torch.matmul(T, torch.adjoint(Y[..., k:, :])))
+
+
+def geqrf(func: Callable, input: Any) -> Any:
+    """``R`` and, below it, the vectors of the reflections; and their scales."""
+    plain = value(func, (input,), {})
+    Q, R = _qr(func, input, *torch.linalg.qr(value_of(input)))
+    Y, W = _reflectors(func, input, Q)
+    m, n = input.shape[-2:]
+    packed = torch.tril(Y, -1)
+    if n > m:
+        packed = torch.cat([packed, packed.new_zeros((*packed.shape[:-1], n - m))], -1)
+    if m > n:
+        R = torch.cat([R, R.new_zeros((*R.shape[:-2], m - n, n))], -2)
+    scales = torch.diagonal(W, 0, -2, -1)
+    results = zip(plain, (packed + R, scales), strict=True)
+    return like(plain, (_with_value(y, y0) for y0, y in results))
+
+
+def _with_value(y: Any, y0: Any) -> Any:
+    """The series whose value is torch's own."""
+    return wrap((y0, *y._blocks[1:]), y._structure, y._level)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ldl:
+    """How LAPACK stores ``P^T A P = L D L^H``, with ``D`` of 1 x 1 and 2 x 2 blocks, in a matrix.
+
+    ``P`` and ``blocks`` (1 inside the blocks of ``D``) are matrices; entry ``(i, j)`` of ``L`` is
+    stored in row ``rows[i, j]``, because a column is not touched by later interchanges.
+    """
+
+    P: torch.Tensor
+    blocks: torch.Tensor
+    rows: torch.Tensor
+    transpose: Callable
+
+    @classmethod
+    def of(cls, LD: Any, pivots: torch.Tensor, hermitian: bool) -> _Ldl:
+        if not torch.compiler.is_compiling() and is_traced(pivots):
+            raise UnsupportedFunction(
+                "torch.linalg.ldl_factor and ldl_solve of a TaylorTensor read their pivots, which "
+                "vmap does not let them: call them on the whole batch"
+            )
+        n = pivots.shape[-1]
+        found = [
+            _interchanges(row) for row in pivots.reshape(math.prod(pivots.shape[:-1]), n).tolist()
+        ]
+        shape = (*pivots.shape, n)
+        order, blocks, rows = (
+            (
+                torch.tensor(table, dtype=torch.long, device=LD.device)
+                for table in zip(*found, strict=True)
+            )
+            if found
+            else (torch.zeros(0, n, n, dtype=torch.long, device=LD.device),) * 3
+        )
+        P = torch.nn.functional.one_hot(order.reshape(pivots.shape), max(n, 1))[..., :n]
+        transpose = torch.adjoint if hermitian else _transpose
+        return cls(
+            _transpose(P).to(LD.dtype),
+            blocks.reshape(shape).to(LD.dtype),
+            rows.reshape(shape),
+            transpose,
+        )
+
+    def lower(self) -> torch.Tensor:
+        return torch.tril(1 - self.blocks, -1)
+
+    def unpack(self, LD: Any) -> tuple[Any, Any]:
+        L = torch.gather(LD, -2, self.rows) * self.lower() + identity(LD)
+        below = torch.tril(LD, -1) * self.blocks
+        return L, LD * identity(LD) + below + self.transpose(below)
+
+    def pack(self, L: Any, D: Any) -> Any:
+        return torch.gather(L * self.lower(), -2, torch.argsort(self.rows, -2)) + torch.tril(D)
+
+
+def _transpose(x: Any) -> Any:
+    return torch.transpose(x, -2, -1)
+
+
+def _interchanges(pivots: list[int]) -> tuple[list[int], list[list[int]], list[list[int]]]:
+    """The order of the rows, the blocks and the stored rows that LAPACK's pivots stand for.
+
+    A positive pivot interchanges its own row; two equal negative ones are a block, and interchange
+    the second of its rows.
+    """
+    n = len(pivots)
+    order = list(range(n))
+    blocks = [[int(i == j) for j in range(n)] for i in range(n)]
+    rows = [[i] * n for i in range(n)]
+    j = 0
+    while j < n:
+        width = 1 if pivots[j] > 0 else 2
+        a, b = j + width - 1, abs(pivots[j]) - 1
+        order[a], order[b] = order[b], order[a]
+        for i in range(j):
+            rows[a][i], rows[b][i] = rows[b][i], rows[a][i]
+        if width == 2:
+            blocks[j][j + 1] = blocks[j + 1][j] = 1
+        j += width
+    return order, blocks, rows
+
+
+def ldl_factor(
+    func: Callable, A: Any, *, hermitian: bool = False, check_errors: bool = False
+) -> Any:
+    """``L D L^H = A``: ``M = L_0^{-1} (A_k - the terms of lower degrees) L_0^{-H}`` splits into
+    ``D_k``, its blocks, and ``L_0^{-1} L_k D_0``, which is strictly lower."""
+    options = {"hermitian": hermitian} | ({"check_errors": True} if check_errors else {})
+    plain = value(func, (A,), options)
+    (a,), s, level = frame(func, A)
+    layout = _Ldl.of(a[0], plain[1], hermitian)
+    transpose, P, PT = layout.transpose, layout.P, _transpose(layout.P)
+    L0, D0 = layout.unpack(plain[0])
+    inverse = torch.linalg.solve_triangular(L0, identity(L0), upper=False, unitriangular=True)
+    inverse_D = torch.linalg.inv(D0)
+    L, D, LT, LD = [L0], [D0], [transpose(L0)], [torch.matmul(L0, D0)]
+    for k in range(1, len(a)):
+        inside = range(1, k)
+        known = convolve(s, k, L, D, inside)
+        rest = None if a[k] is None else times(times(PT, (a[k] + transpose(a[k])) / 2), P)
+        rest = minus(rest, convolve(s, k, LD, LT, inside))
+        M = times(times(inverse, minus(rest, times(known, LT[0]))), transpose(inverse))
+        D.append(None if M is None else M * layout.blocks)
+        L.append(None if M is None else times(times(L0, M * layout.lower()), inverse_D))
+        LT.append(None if M is None else transpose(L[k]))
+        LD.append(series.total((known, times(L[k], D0), times(L0, D[k]))))
+    packed = layout.pack(wrap(L, s, level), wrap(D, s, level))
+    return like(plain, (_with_value(packed, plain[0]), *plain[1:]))
+
+
+def ldl_solve(func: Callable, LD: Any, pivots: Any, B: Any, *, hermitian: bool = False) -> Any:
+    layout = _Ldl.of(innermost(LD), pivots, hermitian)
+    L, D = layout.unpack(LD)
+    triangular = torch.linalg.solve_triangular
+    y = torch.matmul(_transpose(layout.P), B)
+    y = torch.linalg.solve(D, triangular(L, y, upper=False, unitriangular=True))
+    y = triangular(layout.transpose(L), y, upper=True, unitriangular=True)
+    return torch.matmul(layout.P, y)
 
 
 # --- eigenvalues, singular values -----------------------------------------------------------------
+
+
+def _gaps(w: Any, keep: Any) -> Any:
+    """``w_j - w_i`` off the diagonal, ``keep`` on it.
+
+    What is equal to rounding counts as equal, and what is divided by it becomes infinite or NaN:
+    the quotient would be noise, which sums over all vectors do not even show.
+    """
+    gaps = torch.unsqueeze(w, -2) - torch.unsqueeze(w, -1)
+    return torch.where(torch.abs(gaps) <= _noise(w), 0.0, gaps) + keep
+
+
+def _noise(w: Any) -> Any:
+    """What rounding may do to eigenvalues or singular values, as one number per matrix."""
+    size = torch.sum(torch.abs(w.detach()), -1, keepdim=True)
+    return torch.unsqueeze(size, -1) * torch.finfo(w.dtype).eps
 
 
 def _eigen_blocks(
@@ -552,7 +832,7 @@ def _eigen_blocks(
     """
     order = len(A) - 1
     eye = identity(V0)
-    gaps = torch.unsqueeze(w0, -2) - torch.unsqueeze(w0, -1) + eye
+    gaps = _gaps(w0, eye)
     M = [None] + [times(times(inverse, b), V0) for b in A[1:]]
     w: list[Any] = [torch.unsqueeze(w0, -2)]
     W: list[Any] = [eye]
@@ -622,7 +902,8 @@ def _svd_blocks(
     order = len(A) - 1
     eye = identity(V0)
     row, column = torch.unsqueeze(S0, -2), torch.unsqueeze(S0, -1)
-    gaps = (row - column) * (row + column) + eye
+    gaps = _gaps(S0, eye) * (row + column) * (1 - eye) + eye
+    divisor = torch.where(torch.abs(row) <= _noise(S0), 0.0, row)
     UH0 = torch.adjoint(U0)
     AV = [None] + [times(b, V0) for b in A[1:]]
     P = [None] + [times(UH0, b) for b in AV[1:]]
@@ -650,7 +931,7 @@ def _svd_blocks(
             if E.is_complex():
                 # half of the phase that the diagonal asks for to each side, as torch has it
                 twist = (E - F) * eye
-                phase = (twist - real_diagonal(twist)) / 4 / row
+                phase = (twist - real_diagonal(twist)) / 4 / divisor
                 Xk, Zk = Xk + phase, Zk - phase
         turned = convolve(s, k, ZH, Z, inside)
         Zk = minus(Zk, None if turned is None else real_diagonal(turned) / 2)
@@ -659,7 +940,7 @@ def _svd_blocks(
         X.append(Xk)
         Z.append(Zk)
         out = minus(convolve(s, k, Q, Z, range(1, k + 1)), scaled(s, k, N, S, inside))
-        N.append(None if out is None else out / row)
+        N.append(None if out is None else out / divisor)
         XH.append(adjoint(Xk))
         ZH.append(adjoint(Zk))
         NH.append(adjoint(N[k]))
@@ -682,25 +963,46 @@ def _svd(func: Callable, A: Any, U0: Any, S0: Any, V0: Any, vectors: bool = True
     return wrap((U0, *U[1:]), s, level), wrap(values, s, level), wrap((V0, *V[1:]), s, level)
 
 
+def _completed(U: Any, U0: Any) -> Any:
+    """``U`` with the columns that ``U0`` has more.
+
+    They are some orthonormal basis of what is orthogonal to ``U``, and no function of the matrix:
+    the one closest to that of the value, ``Z (Z^H Z)^{-1/2}`` with ``Z = (1 - U U^H) U_0``.
+    """
+    k = U.shape[-1]
+    if U0.shape[-1] == k:
+        return U
+    extra = U0[..., k:]
+    Z = extra - torch.matmul(U, torch.matmul(torch.adjoint(U), extra))
+    G: Any = torch.matmul(torch.adjoint(extra), Z)
+    # the root of G, whose value is 1: 2 R_k = G_k - sum_{0<i<k} R_i R_{k-i}
+    g, s = G._blocks, G._structure
+    root: list[Any] = [torch.zeros_like(g[0]) + identity(g[0])]
+    for degree in range(1, len(g)):
+        rest = minus(g[degree], convolve(s, degree, root, root, range(1, degree)))
+        root.append(None if rest is None else rest / 2)
+    closest = torch.linalg.solve(wrap(root, s, G._level), Z, left=False)
+    return torch.cat([U, _with_value(closest, extra)], -1)
+
+
+def _full_svd(func: Callable, A: Any, U0: Any, S0: Any, V0: Any) -> tuple[Any, Any, Any]:
+    k = S0.shape[-1]
+    U, S, V = _svd(func, A, U0[..., :k], S0, V0[..., :k])
+    return _completed(U, U0), S, _completed(V, V0)
+
+
 def linalg_svd(func: Callable, A: Any, full_matrices: bool = True, **options: Any) -> Any:
-    if full_matrices and A.shape[-2] != A.shape[-1]:
-        raise UnsupportedFunction(
-            f"{name_of(func)}: the extra singular vectors of full_matrices=True are not determined "
-            "by the matrix; use full_matrices=False"
-        )
     plain = value(func, (A, full_matrices), options)
-    U, S, V = _svd(func, A, plain[0], plain[1], torch.adjoint(plain[2]))
+    U, S, V = _full_svd(func, A, plain[0], plain[1], torch.adjoint(plain[2]))
     return like(plain, (U, S, torch.adjoint(V)))
 
 
 def svd(func: Callable, input: Any, some: bool = True, compute_uv: bool = True) -> Any:
-    if not compute_uv or (not some and input.shape[-2] != input.shape[-1]):
-        raise UnsupportedFunction(
-            f"{name_of(func)} with some=False or compute_uv=False: use torch.linalg.svd with "
-            "full_matrices=False, or torch.linalg.svdvals"
-        )
     plain = value(func, (input, some, compute_uv), {})
-    return like(plain, _svd(func, input, *plain))
+    if compute_uv:
+        return like(plain, _full_svd(func, input, *plain))
+    S = _with_value(torch.linalg.svdvals(input), plain[1])
+    return like(plain, (constant_like(plain[0], S), S, constant_like(plain[2], S)))
 
 
 def svdvals(func: Callable, A: Any, **options: Any) -> Any:
@@ -713,25 +1015,120 @@ def svdvals(func: Callable, A: Any, **options: Any) -> Any:
 # --- built from them ------------------------------------------------------------------------------
 
 
-def _check_full_rank(func: Callable, A: Any, rtol: Any = None, atol: Any = None) -> None:
-    """A change of rank is a jump of the pseudo-inverse, so only the full rank, which lasts."""
-    if torch.compiler.is_compiling():
-        return
+def _has_full_rank(A: Any, rtol: Any = None, atol: Any = None) -> bool:
     plain = innermost(A).detach()
     rank = torch.linalg.matrix_rank(plain, atol=atol, rtol=rtol)
-    if not bool((rank == min(plain.shape[-2:])).all()):
-        raise UnsupportedFunction(
-            f"{name_of(func)} of a TaylorTensor needs a matrix of full rank: the pseudo-inverse "
-            "of others jumps as soon as an entry moves"
-        )
+    return bool((rank == min(plain.shape[-2:])).all())
 
 
-def _pinv(A: Any) -> Any:
+def _pinv_of_full_rank(A: Any) -> Any:
     """``A = Q R``: ``A^+ = R^{-1} Q^H``; a wide matrix by its adjoint."""
     if A.shape[-2] < A.shape[-1]:
-        return torch.adjoint(_pinv(torch.adjoint(A)))
+        return torch.adjoint(_pinv_of_full_rank(torch.adjoint(A)))
     Q, R = torch.linalg.qr(A)
     return torch.linalg.solve_triangular(R, torch.adjoint(Q), upper=True)
+
+
+def _pinv_blocks(s: Structure, A: Blocks, P0: Any) -> list[Any]:
+    """``P = A^+`` from its value, where the rank is constant.
+
+    ``P' = -P A' P + P P^H A'^H E + F A'^H P^H P`` with ``E = 1 - A P``, ``F = 1 - P A``.
+
+    Source: Golub & Pereyra, *The differentiation of pseudo-inverses and nonlinear least squares
+    problems whose variables separate* (1973).
+    """
+    AH = [adjoint(b) for b in A]
+    P, PH = [P0], [adjoint(P0)]
+    E = [_eye(A[0], -2) - torch.matmul(A[0], P0)]
+    F = [_eye(A[0], -1) - torch.matmul(P0, A[0])]
+    right, left = [torch.matmul(P0, PH[0])], [torch.matmul(PH[0], P0)]
+    # the products with A', which have degree >= 1 where A' stands for the sum of i A_i
+    slope = [series.times(b, i) for i, b in enumerate(A)]
+    slopeH = [series.times(b, i) for i, b in enumerate(AH)]
+    PA: list[Any] = [None]
+    rightA: list[Any] = [None]
+    Aleft: list[Any] = [None]
+    for k in range(1, len(A)):
+        inside, through = range(k), range(1, k + 1)
+        PA.append(convolve(s, k, P, slope, inside))
+        rightA.append(convolve(s, k, right, slopeH, inside))
+        Aleft.append(convolve(s, k, slopeH, left, through))
+        rest = series.total((convolve(s, k, rightA, E, through), convolve(s, k, F, Aleft, inside)))
+        rest = minus(rest, convolve(s, k, PA, P, through))
+        P.append(series.times(rest, 1, k))
+        PH.append(adjoint(P[k]))
+        every = range(k + 1)
+        E.append(minus(None, convolve(s, k, A, P, every)))
+        F.append(minus(None, convolve(s, k, P, A, every)))
+        right.append(convolve(s, k, P, PH, every))
+        left.append(convolve(s, k, PH, P, every))
+    return P
+
+
+def _eye(like: Any, axis: int) -> torch.Tensor:
+    return torch.eye(like.shape[axis], dtype=like.dtype, device=like.device)
+
+
+def _rank_lasts(s: Structure, A: Blocks, P0: Any) -> list[torch.Tensor]:
+    """For each degree, which matrices have kept the rank of ``A_0 = P_0^+``.
+
+    So they do while ``A`` has no part outside of what it is on the row space of ``A_0``, seen from
+    outside of its column space: ``E (D - D B D) F = 0`` with ``E = 1 - A_0 P_0``,
+    ``F = 1 - P_0 A_0``, ``D = A - A_0`` and ``B = P_0 - P_0 D B``.
+    """
+    E = _eye(A[0], -2) - torch.matmul(A[0], P0)
+    F = _eye(A[0], -1) - torch.matmul(P0, A[0])
+    B: list[Any] = [P0]
+    DB: list[Any] = [None]
+    tolerance = torch.finfo(A[0].dtype).eps ** 0.5
+    size = _size(s, 0, A[0])
+    result = [_size(s, 0, torch.matmul(E, A[0])) <= tolerance * size]
+    for k in range(1, len(A)):
+        DB.append(convolve(s, k, A, B, range(1, k + 1)))
+        B.append(minus(None, times(P0, DB[k])))
+        inside = range(1, k)
+        part = minus(A[k], convolve(s, k, DB, A, inside))
+        scale = _size(s, k, A[k]) + sum(
+            _size(s, i, DB[i]) * _size(s, k - i, A[k - i]) for i in inside
+        )
+        outside = times(times(E, part), F)
+        result.append(_size(s, k, outside) <= tolerance * scale + 0 * size)
+    return result
+
+
+def _size(s: Structure, k: int, block: Any) -> Any:
+    """The norm of each matrix of the batch, all directions and inner levels together."""
+    if block is None:
+        return 0.0
+    if isinstance(block, TaylorTensor):
+        parts = enumerate(block.coeffs)
+        norm = sum(_size(block._structure, j, c) for j, c in parts)
+    else:
+        norm = torch.linalg.matrix_norm(block.detach())
+    return torch.sum(norm, 0) if s.leads(k) else norm
+
+
+def _pinv_of_constant_rank(func: Callable, A: Any, P0: Any) -> Any:
+    """A change of rank is a jump of the pseudo-inverse, and no series."""
+    (a,), s, level = frame(func, A)
+    P = _pinv_blocks(s, a, P0)
+    for k, lasts in enumerate(_rank_lasts(s, a, P0)):
+        if is_traced(lasts):
+            # a trace cannot raise
+            lasts = torch.reshape(lasts, (*lasts.shape, 1, 1))
+            P[k] = None if P[k] is None else torch.where(lasts, P[k], math.nan)
+        elif not bool(lasts.all()):
+            raise UnsupportedFunction(
+                f"{name_of(func)} of a TaylorTensor: "
+                + (
+                    "the tolerance drops singular values that are not zero"
+                    if k == 0
+                    else f"the matrix does not keep the rank of its value (at degree {k})"
+                )
+                + ", and the pseudo-inverse jumps where the rank changes. Use a matrix of full or "
+                "constant rank, or torch.linalg.solve of A^H A + eps"
+            )
+    return wrap(P, s, level)
 
 
 def pinv(
@@ -743,18 +1140,28 @@ def pinv(
     atol: Any = None,
     rtol: Any = None,
 ) -> Any:
+    given = {"rcond": rcond, "atol": atol, "rtol": rtol}
+    given = {name: x for name, x in given.items() if x is not None}
+    P0 = value(func, (A,), given | ({"hermitian": True} if hermitian else {}))
     if hermitian:
         A = torch.tril(A) + torch.adjoint(torch.tril(A, -1))
-    _check_full_rank(func, A, rcond if rtol is None else rtol, atol)
-    return _pinv(A)
+    if not is_traced(A) and _has_full_rank(A, rcond if rtol is None else rtol, atol):
+        return _with_value(_pinv_of_full_rank(A), P0)
+    return _pinv_of_constant_rank(func, A, P0)
 
 
 def lstsq(func: Callable, input: Any, b: Any, rcond: Any = None, *, driver: Any = None) -> Any:
+    """Without full rank the solution of least norm, ``A^+ b``; a trace takes full rank for granted,
+    as the driver "gels" does."""
     plain = value(func, (input, b, rcond), {"driver": driver})
-    _check_full_rank(func, input, rcond)
     vector = b.ndim == 1 or (b.ndim == input.ndim - 1 and tuple(b.shape) == tuple(input.shape[:-1]))
     matrix = torch.unsqueeze(b, -1) if vector else b
-    if input.shape[-2] < input.shape[-1]:
+    if not is_traced(input) and not _has_full_rank(input, rcond):
+        inverse = torch.linalg.pinv(value_of(input), rtol=rcond)
+        if isinstance(input, TaylorTensor):
+            inverse = _pinv_of_constant_rank(func, input, inverse)
+        x = torch.matmul(inverse, matrix)
+    elif input.shape[-2] < input.shape[-1]:
         Q, R = torch.linalg.qr(torch.adjoint(input))
         y = torch.linalg.solve_triangular(torch.adjoint(R), matrix, upper=False)
         x = torch.matmul(Q, y)
@@ -762,6 +1169,7 @@ def lstsq(func: Callable, input: Any, b: Any, rcond: Any = None, *, driver: Any 
         Q, R = torch.linalg.qr(input)
         y = torch.matmul(torch.adjoint(Q), matrix)
         x = torch.linalg.solve_triangular(R, y, upper=True)
+    x = _with_value(x, torch.unsqueeze(plain[0], -1) if vector else plain[0])
     residuals = plain[1]
     if residuals.numel():
         error = torch.abs(torch.matmul(input, x) - matrix)
@@ -771,6 +1179,94 @@ def lstsq(func: Callable, input: Any, b: Any, rcond: Any = None, *, driver: Any 
         residuals = constant_like(residuals, x)
     solution = torch.squeeze(x, -1) if vector else x
     return like(plain, (solution, residuals, plain[2], constant_like(plain[3], x)))
+
+
+def lobpcg(
+    func: Callable,
+    A: Any,
+    k: int | None = None,
+    B: Any = None,
+    X: Any = None,
+    n: int | None = None,
+    iK: Any = None,
+    niter: int | None = None,
+    tol: float | None = None,
+    largest: bool | None = None,
+    method: str | None = None,
+    tracker: Any = None,
+    ortho_iparams: Any = None,
+    ortho_fparams: Any = None,
+    ortho_bparams: Any = None,
+) -> Any:
+    """The value by the iteration; its pairs belong to ``eigh``, of ``L^{-1} A L^{-H}`` if there is
+    a ``B = L L^H``. Where the iteration started does not matter."""
+    if is_traced(A):
+        raise UnsupportedFunction(
+            f"{name_of(func)} of a TaylorTensor stops at a time that depends on the data, which "
+            "torch.compile and vmap do not trace: call it outside of them"
+        )
+    if isinstance(X, TaylorTensor) or isinstance(iK, TaylorTensor):
+        raise UnsupportedFunction(
+            f"{name_of(func)} does not differentiate the start X or the preconditioner iK, on "
+            "which the eigenvectors do not depend: pass x.value there"
+        )
+    options = (ortho_iparams, ortho_fparams, ortho_bparams)
+    given = (A, k, B, X, n, iK, niter, tol, largest, method, tracker, *options)
+    E0, X0 = value(func, given, {})
+    A, B = (x.to_dense() if _is_sparse(x) else x for x in (A, B))
+    if B is None:
+        w, V = torch.linalg.eigh(A)
+    else:
+        L = torch.linalg.cholesky(B)
+        solve_triangular = torch.linalg.solve_triangular
+        A = torch.adjoint(solve_triangular(L, torch.adjoint(A), upper=False))
+        w, V = torch.linalg.eigh(solve_triangular(L, A, upper=False))
+        V = solve_triangular(torch.adjoint(L), V, upper=True)
+    count = E0.shape[-1]
+    if largest is None or largest:
+        w, V = torch.flip(w, (-1,)), torch.flip(V, (-1,))
+    w, V = w[..., :count], V[..., :count]
+    sign = torch.sgn(torch.sum(innermost(V) * innermost(X0), -2, keepdim=True)).detach()
+    return _with_value(w, E0), _with_value(V * sign, X0)
+
+
+def _is_sparse(x: Any) -> bool:
+    return isinstance(x, torch.Tensor) and x.layout is not torch.strided
+
+
+def svd_lowrank(
+    func: Callable, A: Any, q: int | None = 6, niter: int | None = 2, M: Any = None
+) -> tuple[Any, Any, Any]:
+    """The singular vectors of ``Q^H A``, where ``Q`` spans what ``A`` makes of random vectors.
+
+    They are drawn once, as torch draws them, for all coefficients. Source: Halko, Martinsson &
+    Tropp, *Finding structure with randomness* (2011), algorithms 4.4 and 5.1.
+    """
+    A, M = (x.to_dense() if _is_sparse(x) else x for x in (A, M))
+    if M is not None:
+        A = A - M
+    if A.shape[-2] < A.shape[-1]:
+        U, S, V = svd_lowrank(func, torch.adjoint(A), q, niter)
+        return V, S, U
+    count = 6 if q is None else q
+    start = torch.randn(A.shape[-1], count, dtype=A.dtype, device=A.device)
+    Q = torch.linalg.qr(torch.matmul(A, start))[0]
+    for _ in range(2 if niter is None else niter):
+        Q = torch.linalg.qr(torch.matmul(torch.adjoint(A), Q))[0]
+        Q = torch.linalg.qr(torch.matmul(A, Q))[0]
+    B = torch.matmul(torch.adjoint(Q), A)
+    U, S, VH = torch.linalg.svd(B, full_matrices=False)
+    return torch.matmul(Q, U), S, torch.adjoint(VH)
+
+
+def pca_lowrank(
+    func: Callable, A: Any, q: int | None = None, center: bool = True, niter: int = 2
+) -> tuple[Any, Any, Any]:
+    most = min(A.shape[-2:])
+    count = min(6, most) if q is None else q
+    if not 0 <= count <= most:
+        raise ValueError(f"{name_of(func)}: q must be between 0 and {most}, got {count}")
+    return svd_lowrank(func, A - torch.mean(A, -2, keepdim=True) if center else A, count, niter)
 
 
 def cond(func: Callable, A: Any, p: Any = None) -> Any:
@@ -787,6 +1283,7 @@ def cond(func: Callable, A: Any, p: Any = None) -> Any:
 
 def vander(func: Callable, x: Any, *, N: int | None = None) -> Any:
     """Column after column, so that zeros among the entries are right."""
+    x = torch.reshape(x, (1,)) if x.ndim == 0 else x
     count = x.shape[-1] if N is None else N
     columns = [torch.ones_like(x)]
     while len(columns) < count:
@@ -823,15 +1320,16 @@ def _reflected(input: Any, tau: Any, result: Any, conjugate: bool = False) -> An
     return result
 
 
-_EXP_DEGREE = 19
+_EXP_DEGREE = 14
 _EXP_RADIUS = 0.5
 _EXP_HALVINGS = 11
 
 
 def matrix_exp(func: Callable, A: Any) -> Any:
-    """Scaling and squaring of the Taylor polynomial of degree 19, in powers of the fourth power.
+    """Scaling and squaring of the Taylor polynomial, in powers of the fourth power.
 
-    At norm 1/2 the first term left out is ``2**-20 / 20!``, far below rounding at all low degrees.
+    Of each coefficient the polynomial keeps 14 terms after the first: at norm 1/2 the next one is
+    ``2**-15 / 15!``, below rounding.
     A trace cannot ask for the norm: there every matrix is squared as often as its own norm asks,
     at the cost of the most that is provided for.
     """
@@ -840,7 +1338,7 @@ def matrix_exp(func: Callable, A: Any) -> Any:
     if size.numel():
         size = torch.amax(size, -1, keepdim=True).unsqueeze(-1)
         wanted = torch.ceil(torch.log2(size / _EXP_RADIUS)).clamp(min=0)
-        if torch.compiler.is_compiling():
+        if is_traced(A):
             # beyond, NaN rather than a polynomial outside of its radius
             scale = torch.where(wanted <= _EXP_HALVINGS, torch.exp2(-wanted), math.nan)
             x, halvings = A * scale, _EXP_HALVINGS
@@ -848,26 +1346,31 @@ def matrix_exp(func: Callable, A: Any) -> Any:
             most = float(wanted.max())
             halvings = int(most) if math.isfinite(most) else 0
             x = A / 2**halvings if halvings else A
-    result = _exp_polynomial(x)
+    result = _exp_polynomial(x, _EXP_DEGREE + _orders(x))
     for n in range(halvings):
         squared = torch.matmul(result, result)
-        if torch.compiler.is_compiling():
+        if is_traced(A):
             result = torch.where(n < wanted, squared, result)
         else:
             result = squared
     return result
 
 
-def _exp_polynomial(x: Any) -> Any:
+def _orders(x: Any) -> int:
+    """The orders of all levels together."""
+    return x.order + _orders(x.value) if isinstance(x, TaylorTensor) else 0
+
+
+def _exp_polynomial(x: Any, degree: int) -> Any:
     eye = identity(x)
     second = torch.matmul(x, x)
     fourth = torch.matmul(second, second)
     powers = [x, second, torch.matmul(second, x)]
     result: Any = None
-    for start in range(_EXP_DEGREE - 3, -1, -4):
-        part = eye / math.factorial(start)
+    for start in range(degree // 4 * 4, -1, -4):
+        part = eye / float(math.factorial(start))
         for j, power in enumerate(powers, 1):
-            part = part + power / math.factorial(start + j)
+            part = part + power / float(math.factorial(start + j))
         result = part if result is None else torch.matmul(fourth, result) + part
     return result
 
@@ -975,6 +1478,9 @@ FACTORS: dict[str, tuple[Callable, str, list]] = {
         [call(R3), call(TALLS), call(WIDE), call(R23, mode="complete")],
     ),
     "qr": (qr, "Q R = A", [call(TALL), call(WIDE)]),
+    "geqrf": (geqrf, "Q R = A", [call(TALL), call(WIDE), call(R23)]),
+    "linalg.ldl_factor": (ldl_factor, "L D L^H = A", [call(D3), call(D23)]),
+    "linalg.ldl_factor_ex": (ldl_factor, "L D L^H = A", [call(D23, hermitian=True)]),
     "linalg.eigh": (eigh, "A V = V w", [call(D3), call(D23), call(D3, "U")]),
     "linalg.eigvalsh": (eigh, "A V = V w", [call(D3), call(D23)]),
     # real eigenvalues: where they are complex, the tests' weights see the phases of the vectors,
@@ -987,6 +1493,7 @@ FACTORS: dict[str, tuple[Callable, str, list]] = {
         [call(R3), call(TALLS, full_matrices=False), call(WIDE, False)],
     ),
     "svd": (svd, "A V = U S", [call(TALLS), call(WIDE)]),
+    "lobpcg": (lobpcg, "A X = B X E", []),
     "linalg.svdvals": (svdvals, "A V = U S", [call(R23), call(TALLS), call(WIDE)]),
 }
 BUILT: dict[str, tuple[Callable, str, list]] = {
@@ -998,6 +1505,11 @@ BUILT: dict[str, tuple[Callable, str, list]] = {
             call(R3, PIVOTS, t(3, 2), adjoint=True),
             call(R3, PIVOTS, t(2, 3), left=False),
         ],
+    ),
+    "linalg.ldl_solve": (
+        ldl_solve,
+        "torch code",
+        [call(R23, torch.tensor([[1, 2, 3]] * 2, dtype=torch.int32), t(2, 3, 2))],
     ),
     "lu_solve": (lu_solve, "torch code", [call(t(3, 2), R3, PIVOTS)]),
     "lu_unpack": (
@@ -1017,6 +1529,8 @@ BUILT: dict[str, tuple[Callable, str, list]] = {
         "torch code",
         [call(TALLS, t(2, 4, 2)), call(WIDE, t(2, 3))],
     ),
+    "functional.svd_lowrank": (svd_lowrank, "torch code", []),
+    "functional.pca_lowrank": (pca_lowrank, "torch code", []),
     "linalg.cond": (
         cond,
         "torch code",

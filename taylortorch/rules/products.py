@@ -10,22 +10,37 @@ from typing import Any
 
 import torch
 
+from ..directions import Operator, Owned, compressed
 from ..kinds import composite, in_place, multilinear
 from ..lifts import by_vmap
 from ..registry import UnsupportedFunction, add_rule, call, t
-from ..tensor import TaylorTensor, is_guarded
+from ..tensor import TaylorTensor, innermost, is_guarded, wrap
 
 # --- matrix products ------------------------------------------------------------------------------
 
 
+def _is_sparse(x: Any) -> bool:
+    return isinstance(x, torch.Tensor) and x.layout is not torch.strided
+
+
 def _linear_lift(func: Callable, args: list, kwargs: dict, leads: set) -> Any:
-    return func(*args, **kwargs) if leads == {0} else by_vmap(func, args, kwargs, leads)
+    if leads != {0}:
+        return by_vmap(func, args, kwargs, leads)
+    if _is_sparse(args[1]):
+        x = args[0]
+        return func(x.reshape(-1, x.shape[-1]), *args[1:], **kwargs).reshape(*x.shape[:-1], -1)
+    return func(*args, **kwargs)
 
 
 def _matmul_lift(func: Callable, args: list, kwargs: dict, leads: set) -> Any:
     """Batch axes broadcast, once both factors are at least matrices of equal rank."""
     a, b = args
-    if min(a.ndim - (0 in leads), b.ndim - (1 in leads)) < 2:
+    matrices = min(a.ndim - (0 in leads), b.ndim - (1 in leads)) >= 2
+    if matrices and _is_sparse(a):
+        return _beside(-1, lambda x: func(a, x, **kwargs), b)
+    if matrices and _is_sparse(b):
+        return _beside(-2, lambda x: func(x, b, **kwargs), a)
+    if not matrices:
         return by_vmap(func, args, kwargs, leads)
     rank = max(a.ndim - (0 in leads), b.ndim - (1 in leads)) + 1
     a, b = (
@@ -33,6 +48,18 @@ def _matmul_lift(func: Callable, args: list, kwargs: dict, leads: set) -> Any:
         for i, x in enumerate((a, b))
     )
     return torch.matmul(a, b)
+
+
+def _beside(axis: int, product: Callable, x: Any) -> Any:
+    """The product of a matrix with all directions side by side along an axis.
+
+    A sparse matrix has no batch axes that broadcast, and needs none.
+    """
+    count, size = x.shape[0], x.shape[axis]
+    lead = x.ndim + axis - 1
+    x = x.movedim(0, lead)
+    y = product(x.reshape(*x.shape[:lead], count * size, *x.shape[lead + 2 :]))
+    return y.reshape(*y.shape[:lead], count, size, *y.shape[lead + 1 :]).movedim(lead, 0)
 
 
 def _linear_needs(i: int, ndim: int) -> tuple[int, ...]:
@@ -62,6 +89,86 @@ def _unambiguous(rule: Callable) -> Callable:
     return evaluate
 
 
+# its second row is empty
+SPARSE = torch.tensor(
+    [[0.0, 2.0, 0.0], [0.0, 0.0, 0.0], [0.5, 0.0, -1.0], [1.0, 0.3, 0.0]], dtype=torch.float64
+).to_sparse()
+
+
+def _reduced(rule: Callable) -> Callable:
+    """``torch.sparse.mm`` whose sums over the entries of a row may be means or extremes."""
+
+    def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
+        def product(sparse: Any, dense: Any, reduce: str = "sum") -> Any:
+            if reduce == "sum":
+                return rule(func, (sparse, dense), {})
+            best = func(sparse, innermost(dense), reduce)
+            if reduce != "mean":
+                return _extreme(sparse, dense, best)
+            entries = sparse.crow_indices().diff().clamp(min=1).unsqueeze(1)
+            return rule(func, (sparse, dense), {}) / entries
+
+        return product(*args, **kwargs)
+
+    return evaluate
+
+
+def _extreme(sparse: Any, dense: Any, best: torch.Tensor) -> Any:
+    """The term that ``c_0`` picks; among equal ones the first, whose gradient torch follows."""
+    (rows, columns), values = best.shape, sparse.values()
+    row = torch.arange(rows, device=best.device)
+    row = torch.repeat_interleave(row, sparse.crow_indices().diff(), output_size=values.numel())
+    terms = torch.unsqueeze(values, 1) * torch.index_select(dense, 0, sparse.col_indices())
+    count = row.numel()
+    number = torch.arange(count, device=best.device).unsqueeze(1).expand(count, columns)
+    number = torch.where(innermost(terms) == best[row], number, count)
+    first = torch.full((rows, columns), count, device=best.device)
+    first = first.scatter_reduce(0, row.unsqueeze(1).expand(count, columns), number, "amin")
+    # a row without entries has no term: torch gives it 0
+    terms = torch.cat([terms, terms.new_zeros((1, columns))])
+    return torch.gather(terms, 0, first)
+
+
+def _linear_through(func: Callable, x: Any, weight: Any, bias: Any = None) -> Any:
+    """A linear layer on the directions of a Laplacian: fewer come out of a narrow one."""
+    structure = x._structure
+    if not isinstance(structure, (Owned, Operator)) or x.order != 2 or x._blocks[1] is None:
+        return None
+    if weight.ndim != 2 or _is_sparse(weight):
+        return None
+    value, first, second = x._blocks
+    y0 = func(value, weight, bias)
+
+    def through(block: Any) -> Any:
+        wanted = (*block.shape[:-1], value.shape[-1])
+        return torch.nn.functional.linear(block.expand(wanted), weight)
+
+    second = None if second is None else through(second)
+    if not isinstance(structure, Owned):
+        base, rows = structure, through(first)
+    elif structure.axis == -1:
+        base, rows = structure.base, structure.linear(first, weight, value.shape)
+    else:
+        return wrap((y0, through(first), second), structure, x._level)
+    fewer = compressed(base, rows, y0.shape)
+    if fewer is None:
+        return wrap((y0, rows, second), base, x._level)
+    narrow, rows = fewer
+    return wrap((y0, rows, second), narrow, x._level)
+
+
+def _matmul_through(func: Callable, x: Any, other: Any) -> Any:
+    if other.ndim != 2 or x.ndim < 2:
+        return None
+    return _linear_through(lambda x, weight, _: func(x, weight.mT), x, other.mT)
+
+
+THROUGH: dict[str, Callable] = {
+    "linear": _linear_through,
+    "mm": _matmul_through,
+    "matmul": _matmul_through,
+}
+
 FORMS: dict[str, tuple[str, Any, Any, list]] = {
     "linear": (
         "input, weight, bias? : input*weight + bias",
@@ -82,13 +189,13 @@ FORMS: dict[str, tuple[str, Any, Any, list]] = {
             call(t(4, 1, 2, 3), t(5, 3, 2)),
         ],
     ),
-    "__rmatmul__": (
-        "input, other : input*other",
-        by_vmap,
-        False,
-        [call(t(3, 4), torch.ones(2, 3, dtype=torch.float64))],
-    ),
     "mm": ("input, mat2 : input*mat2", _matmul_lift, _matmul_needs, [call(t(2, 3), t(3, 4))]),
+    "sparse.mm": (
+        "sparse, dense : sparse*dense",
+        _matmul_lift,
+        _matmul_needs,
+        [call(SPARSE, t(3, 2)), call(t(2, 4), SPARSE)],
+    ),
     "mv": ("input, vec : input*vec", by_vmap, False, [call(t(2, 3), t(3))]),
     "bmm": ("input, mat2 : input*mat2", _matmul_lift, False, [call(t(5, 2, 3), t(5, 3, 4))]),
     "dot": ("input, tensor : input*tensor", by_vmap, False, [call(t(3), t(3))]),
@@ -139,9 +246,11 @@ FORMS: dict[str, tuple[str, Any, Any, list]] = {
     ),
 }
 for names, (form, lift, shared, samples) in FORMS.items():
-    rule = multilinear(form, lift, shared=shared)
+    rule = multilinear(form, lift, shared=shared, through=THROUGH.get(names.split()[0]))
     if names.startswith("matmul"):
         rule = _unambiguous(rule)
+    if names == "sparse.mm":
+        rule = _reduced(rule)
     add_rule(names, "multilinear", form.split(":")[1].strip(), rule, samples)
 
 
@@ -158,6 +267,10 @@ def _added(input: Any, product: Any, beta: float, alpha: float) -> Any:
 
 def _addmm(input: Any, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1) -> Any:
     return _added(input, torch.matmul(mat1, mat2), beta, alpha)
+
+
+def _reversed_matmul(input: Any, other: Any) -> Any:
+    return torch.matmul(other, input)
 
 
 def _addbmm(input: Any, batch1: Any, batch2: Any, *, beta: float = 1, alpha: float = 1) -> Any:
@@ -270,7 +383,9 @@ def _matrix_power(input: Any, n: int) -> Any:
 
 M = t(2, 3)
 TABLE: dict[str, tuple[Callable, list]] = {
+    "__rmatmul__": (_reversed_matmul, [call(t(3, 4), torch.ones(2, 3, dtype=torch.float64))]),
     "addmm": (_addmm, [call(t(2, 4), M, t(3, 4)), call(t(4), M, t(3, 4), beta=0.5, alpha=2)]),
+    "sparse.addmm": (_addmm, [call(t(4, 2), SPARSE, t(3, 2), beta=0.5, alpha=2)]),
     "addmv": (_addmm, [call(t(2), M, t(3))]),
     "addbmm": (_addbmm, [call(t(2, 4), t(5, 2, 3), t(5, 3, 4))]),
     "baddbmm": (_addmm, [call(t(5, 2, 4), t(5, 2, 3), t(5, 3, 4), beta=0.5)]),

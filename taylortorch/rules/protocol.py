@@ -61,7 +61,12 @@ def _detach(func: Callable, args: tuple, kwargs: dict) -> Any:
     return args[0].value.detach()
 
 
+def _detach_copy(func: Callable, args: tuple, kwargs: dict) -> Any:
+    return args[0].value.detach().clone()
+
+
 add_rule("detach", "value", "drops the series", _detach, [call(t(2, 3))])
+add_rule("detach_copy", "value", "drops the series", _detach_copy, [call(t(2, 3))])
 
 
 def _requires_grad(func: Callable, args: tuple, kwargs: dict) -> bool:
@@ -86,11 +91,14 @@ GETTERS: tuple[tuple[Any, Callable], ...] = (
     (torch.Tensor.requires_grad, _requires_grad),
     (torch.Tensor.grad_fn, _grad_fn),
     (torch.Tensor.is_leaf, _is_leaf),
+    (torch.Tensor._grad_fn, _grad_fn),
     (torch.Tensor.grad, attribute),
+    (torch.Tensor._grad, attribute),
     (torch.Tensor.retains_grad, attribute),
     (torch.Tensor._base, lambda func, args, kwargs: args[0]._view and args[0]._view[0]),
     (torch.Tensor._version, lambda func, args, kwargs: args[0]._writes),
     (torch.Tensor._backward_hooks, lambda func, args, kwargs: None),
+    (torch.Tensor._post_accumulate_grad_hooks, lambda *_: None),  # type: ignore[misc]
 )
 for getter, evaluate in GETTERS:
     RULES[getter.__get__] = evaluate

@@ -258,6 +258,22 @@ def _pad_packed(
     return torch.where(inside, padded, padding_value), lengths
 
 
+def _pad_sequence(
+    sequences: Sequence[Any],
+    batch_first: bool = False,
+    padding_value: float = 0.0,
+    padding_side: str = "right",
+) -> Any:
+    longest = max(len(sequence) for sequence in sequences)
+    padded = []
+    for sequence in sequences:
+        missing = longest - len(sequence)
+        ends = (missing, 0) if padding_side == "left" else (0, missing)
+        inner = (0, 0) * (sequence.ndim - 1)
+        padded.append(F.pad(sequence, (*inner, *ends), value=padding_value))
+    return torch.stack(padded, 0 if batch_first else 1)
+
+
 # --- the rows -------------------------------------------------------------------------------------
 
 GATES = {"rnn_tanh": 1, "rnn_relu": 1, "gru": 3, "lstm": 4}
@@ -319,4 +335,14 @@ add_rule(
     "rows placed",
     composite(_pad_packed),
     [call(t(5, 2), SIZES, False, 0.0, -1), call(t(5, 2), SIZES, True, 2.5, 3)],
+)
+add_rule(
+    "_C._nn.pad_sequence",
+    "composite",
+    "rows padded",
+    composite(_pad_sequence),
+    [
+        call([t(3, 2), t(1, 2)]),
+        call([t(2), t(3)], True, 2.5, "left"),
+    ],
 )

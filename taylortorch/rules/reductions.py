@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 
+from ..directions import Owned
 from ..kinds import composite, in_place, multilinear
 from ..lifts import by_axes, by_vmap
 from ..registry import add_rule, call, t
+from ..tensor import innermost, wrap
 
 X = t(2, 3, 4, low=-1, high=1)
 POSITIVE = t(2, 3, 4)
@@ -21,8 +23,51 @@ LINEAR = {
     "cumsum": (by_axes(("dim", 1, 0)), [call(X, 1)]),
     "sum_to_size": (by_vmap, [call(X, (3, 1))]),
 }
+
+
+def _sum_through(
+    func: Any, x: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
+) -> Any:
+    """A sum or mean on the compact directions of a Laplacian: spread out by the sum at no cost."""
+    structure = x._structure
+    if not isinstance(structure, Owned) or dtype is not None or x.ndim == 0:
+        return None
+    value, first, second = x._blocks
+    y0 = func(value) if dim is None else func(value, dim, keepdim)
+    axes = _axes(x, dim) if dim is not None else range(x.ndim)
+    removed = sorted(axis % x.ndim - x.ndim for axis in axes)
+    count = (
+        1 if func in (torch.sum, torch.Tensor.sum) else math.prod(value.shape[a] for a in removed)
+    )
+    own = structure.axis
+
+    def summed(block: Any, over: list[int]) -> Any:
+        lead = block.ndim - value.ndim
+        wanted = [
+            value.shape[axis] if axis in over else block.shape[axis] for axis in range(-x.ndim, 0)
+        ]
+        block = block.expand(*block.shape[:lead], *wanted)
+        return torch.sum(block, over, keepdim=True) if over else block
+
+    def dropped(block: Any) -> Any:
+        return block if keepdim else block.squeeze(removed)
+
+    if second is not None:
+        second = dropped(summed(second, removed) / count)
+    if first is not None:
+        first = summed(first, [axis for axis in removed if axis != own])
+        if own in removed:
+            first = structure.summed(first, value.shape, keepdim=True)
+        first = dropped(first / count)
+    if own in removed:
+        return wrap((y0, first, second), structure.base, x._level)
+    kept = own if keepdim else own + sum(axis > own for axis in removed)
+    return wrap((y0, first, second), structure.moved(kept), x._level)
+
+
 for names, (lift, samples) in LINEAR.items():
-    evaluate = multilinear("input : input", lift)
+    through = _sum_through if names in ("sum", "mean") else None
+    evaluate = multilinear("input : input", lift, through=through)
     add_rule(
         names,
         "linear",
@@ -124,6 +169,9 @@ def _vector_norm(
     if dtype is not None:
         x = x.to(dtype)
     axes = _axes(x, dim)
+    if ord == 0:
+        counted = (x != 0).to(torch.abs(x).dtype)
+        return torch.sum(counted, axes, keepdim=keepdim) if axes else counted
     if not axes:
         return torch.abs(x)
     size = torch.abs(x) if x.is_complex() else x
@@ -131,8 +179,6 @@ def _vector_norm(
         return torch.amax(torch.abs(x), axes, keepdim)
     if ord == -math.inf:
         return torch.amin(torch.abs(x), axes, keepdim)
-    if ord == 0:
-        return torch.sum((x != 0).to(torch.abs(x).dtype), axes, keepdim=keepdim)
     if ord == 1:
         return torch.sum(torch.abs(x), axes, keepdim=keepdim)
     if ord == 2:
@@ -170,6 +216,8 @@ def _matrix_norm(
         A = A.to(dtype)
     if ord == "fro":
         return _vector_norm(A, 2, dim, keepdim)
+    if A.numel() == 0:
+        return torch.linalg.matrix_norm(innermost(A), ord, dim, keepdim)
     rows, columns = (axis % A.ndim for axis in dim)
     if ord in (2, -2, "nuc"):
         values = torch.linalg.svdvals(torch.movedim(A, (rows, columns), (-2, -1)))
@@ -194,14 +242,18 @@ def _dist(input: Any, other: Any, p: float = 2) -> Any:
 
 def _logsumexp(input: Any, dim: Any, keepdim: bool = False) -> Any:
     axes = _axes(input, dim)
-    if not axes:
+    if not axes and not input.is_complex():
         return torch.clone(input)
+    if not axes:
+        # the imaginary part of a logarithm is an angle
+        return torch.log(torch.exp(input - input.real)) + input.real
     if input.numel() == 0:
         return torch.log(torch.sum(input, axes, keepdim=keepdim))
-    peak = torch.amax(input.detach(), axes, True)
+    size = input.real if input.is_complex() else input
+    peak = torch.amax(size.detach(), axes, True)
     peak = torch.where(torch.isfinite(peak), peak, 0.0)
     total = torch.log(torch.sum(torch.exp(input - peak), axes, keepdim=keepdim))
-    if not keepdim:
+    if not keepdim and input.ndim:
         for axis in sorted((axis % input.ndim for axis in axes), reverse=True):
             peak = torch.squeeze(peak, axis)
     return total + peak
@@ -218,7 +270,93 @@ def _nanmean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any =
     return _nansum(input, axes, keepdim, dtype=dtype) / count
 
 
+def _segment_reduce(
+    data: Any,
+    reduce: str,
+    *,
+    lengths: Any = None,
+    indices: Any = None,
+    offsets: Any = None,
+    dim: int = 0,
+    unsafe: bool = False,
+    initial: Any = None,
+) -> Any:
+    """Neighbours that share a segment; equal extremes share the slope, as autograd's."""
+    best = torch.segment_reduce(
+        innermost(data),
+        reduce,
+        lengths=lengths,
+        indices=indices,
+        offsets=offsets,
+        axis=dim,
+        unsafe=unsafe,
+        initial=initial,
+    )
+    if offsets is None:
+        ends = torch.cumsum(lengths, -1)
+        offsets = torch.cat([torch.zeros_like(ends[..., :1]), ends], -1)
+    axis = offsets.ndim - 1
+    count, segments = data.shape[axis], offsets.shape[-1] - 1
+
+    def across(x: Any) -> Any:
+        """One number per place of the axis, for all entries there."""
+        full = (*x.shape, *data.shape[axis + 1 :])
+        return x.reshape(*x.shape, *[1] * (data.ndim - x.ndim)).expand(full)
+
+    place = torch.arange(count, device=data.device).expand(*offsets.shape[:-1], count)
+    segment = torch.searchsorted(offsets, place.contiguous(), right=True) - 1
+    # what lies outside of all segments goes to one more, which is dropped
+    outside = (segment < 0) | (segment >= segments)
+    index = across(torch.where(outside, segments, segment))
+
+    def gathered(x: Any) -> Any:
+        """The sums over the segments."""
+        shape = (*data.shape[:axis], segments + 1, *data.shape[axis + 1 :])
+        zeros = torch.zeros(shape, dtype=best.dtype, device=data.device)
+        return torch.narrow(torch.scatter_add(zeros, axis, index, x), axis, 0, segments)
+
+    def spread(x: Any) -> Any:
+        """Every entry's segment's number."""
+        outer = x.new_zeros((*x.shape[:axis], 1, *x.shape[axis + 1 :]))
+        return torch.gather(torch.cat([x, outer], axis), axis, index)
+
+    if reduce in ("sum", "mean"):
+        total = gathered(data) if initial is None else gathered(data) + initial
+        if reduce == "sum":
+            return total
+        size = across(torch.diff(offsets))
+        return total / (size if initial is None else size.clamp(min=1))
+    if reduce == "prod":
+        return _segment_product(data, axis, across, offsets, place, segment, initial)
+    winning = innermost(data) == spread(best)
+    winners = gathered(winning.to(best.dtype))
+    total = gathered(torch.where(winning, data, 0.0)) / winners.clamp(min=1)
+    return torch.where(winners == 0, best, total)
+
+
+def _segment_product(
+    x: Any, axis: int, across: Any, offsets: Any, place: Any, segment: Any, initial: Any
+) -> Any:
+    """Doubling, as in ``cumprod``; each segment's product is what its last place has then."""
+    count, starts, ends = x.shape[axis], offsets[..., :-1], offsets[..., 1:]
+    if starts.shape[-1] and count:
+        start = torch.gather(starts, -1, segment.clamp(0, starts.shape[-1] - 1))
+        step = 1
+        while step < count:
+            before = torch.cat(
+                [torch.narrow(x, axis, 0, step), torch.narrow(x, axis, 0, count - step)], axis
+            )
+            x = x * torch.where(across(place - step >= start), before, 1.0)
+            step *= 2
+        x = torch.gather(x, axis, across((ends - 1).clamp(0, count - 1)))
+        x = torch.where(across(ends > starts), x, 1.0)
+    else:
+        x = x.new_ones((*x.shape[:axis], starts.shape[-1], *x.shape[axis + 1 :]))
+    return x if initial is None else x * initial
+
+
 ZERO = t(2, 3, low=0, high=0)
+ROWS, LENGTHS = t(6, 2, low=-1), torch.tensor([2, 0, 3, 1])
 TABLE: dict[str, tuple[Any, list]] = {
     "prod": (_prod, [call(X), call(X, 1), call(X, 2, True), call(t(2, 5), 1), call(ZERO, 1)]),
     "cumprod": (_cumprod, [call(X, 2), call(t(2, 5), 1), call(ZERO, 1)]),
@@ -240,6 +378,17 @@ TABLE: dict[str, tuple[Any, list]] = {
     "logsumexp special.logsumexp": (_logsumexp, [call(X, 1), call(X, (0, 2), True)]),
     "nansum": (_nansum, [call(X, 1), call(X)]),
     "nanmean": (_nanmean, [call(X, 1)]),
+    "segment_reduce": (
+        _segment_reduce,
+        [
+            call(ROWS, "sum", lengths=LENGTHS),
+            call(ROWS, "mean", lengths=LENGTHS, initial=1.5),
+            call(ROWS, "max", lengths=LENGTHS, initial=0.3),
+            call(ROWS, "min", offsets=torch.tensor([0, 2, 5, 6])),
+            call(ROWS, "prod", lengths=LENGTHS, initial=-2),
+            call(t(2, 5), "prod", lengths=torch.tensor([[1, 4, 0], [0, 0, 5]]), axis=1),
+        ],
+    ),
 }
 for names, (body, samples) in TABLE.items():
     evaluate = composite(body)

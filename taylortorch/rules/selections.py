@@ -22,18 +22,24 @@ from ..kinds import (
     with_inplace_argument,
 )
 from ..registry import add_rule, call, t
-from ..tensor import flatten, join, run, wrap
+from ..streams import each
+from ..tensor import join, run, wrap
 
 SIGNED = t(3, 4, low=-2, high=2)
 
 
-def _clamp_slope(x: Any, min: Any = None, max: Any = None) -> Any:
+def _clamp_slopes(x: Any, min: Any = None, max: Any = None) -> tuple[Any, Any, Any]:
+    """In the input and in the two bounds; where the bounds cross, the upper one is the result."""
     inside = torch.ones_like(x, dtype=torch.bool)
+    below: Any = False
+    above: Any = False
     if min is not None:
-        inside = inside & (x >= min)
+        inside, below = inside & (x >= min), x < min
     if max is not None:
-        inside = inside & (x <= max)
-    return inside
+        inside, above = inside & (x <= max), x > max
+    if min is not None and max is not None:
+        below, above = below & (min < max), above | (max < min)
+    return inside, below, above
 
 
 def _share(first: Any, second: Any) -> tuple[Any, Any]:
@@ -45,7 +51,7 @@ def _share(first: Any, second: Any) -> tuple[Any, Any]:
 # one operand; the other arguments are the function's own
 ONE: dict[str, tuple[Callable, list]] = {
     "relu nn.functional.relu": (lambda x: x > 0, [call(SIGNED)]),
-    "nn.functional.relu6": (lambda x: (x > 0) & (x < 6), [call(t(3, 4, low=-3, high=9))]),
+    "relu6 nn.functional.relu6": (lambda x: (x > 0) & (x < 6), [call(t(3, 4, low=-3, high=9))]),
     "leaky_relu nn.functional.leaky_relu": (
         lambda x, negative_slope=0.01: torch.where(x > 0, 1.0, torch.full_like(x, negative_slope)),
         [call(SIGNED), call(SIGNED, 0.2)],
@@ -72,12 +78,6 @@ ONE: dict[str, tuple[Callable, list]] = {
     ),
     "abs __abs__ absolute": (lambda x: torch.sgn(x), [call(SIGNED)]),
     "sgn": (lambda x: 0, [call(SIGNED)]),
-    "clamp clip": (
-        _clamp_slope,
-        [call(SIGNED, -0.5, 0.7), call(SIGNED, min=0.1), call(SIGNED, t(4), SIGNED)],
-    ),
-    "clamp_min": (lambda x, min: x >= min, [call(SIGNED, 0.1)]),
-    "clamp_max": (lambda x, max: x <= max, [call(SIGNED, 0.1)]),
     "nan_to_num": (
         lambda x, nan=None, posinf=None, neginf=None: torch.isfinite(x),
         [call(SIGNED)],
@@ -107,6 +107,10 @@ TWO: dict[str, tuple[Callable, list]] = {
         lambda x, y: (1, -torch.trunc(torch.div(x, y))),
         [call(SIGNED, t(4)), call(SIGNED, 0.7)],
     ),
+    "nextafter": (
+        lambda x, y: (x != y, 0),
+        [call(SIGNED, SIGNED)],
+    ),
     "copysign": (
         lambda x, y: torch.sgn(x) * torch.where(torch.signbit(torch.as_tensor(y)), -1.0, 1.0),
         [call(SIGNED, SIGNED), call(SIGNED, -1.0)],
@@ -114,25 +118,22 @@ TWO: dict[str, tuple[Callable, list]] = {
 }
 
 
-def _clamped(rule: Callable) -> Callable:
-    """A series as a bound is not linear on pieces that the input alone decides."""
-
-    def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
-        if flatten((args[1:], kwargs.get("min"), kwargs.get("max")), []):
-            return run(_clamp, *args, **kwargs)
-        return rule(func, args, kwargs)
-
-    return evaluate
-
-
 def _direction(rule: Callable) -> Callable:
     """The sign of a complex series turns with it."""
 
     def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
         x = args[0] if args else kwargs["input"]
-        return run(lambda z: z / torch.abs(z), x) if x.is_complex() else rule(func, args, kwargs)
+        if x.is_complex():
+            return run(_away_from_zero, lambda z: z / torch.abs(z), x)
+        return rule(func, args, kwargs)
 
     return evaluate
+
+
+def _away_from_zero(body: Callable, z: Any) -> Any:
+    """0 with all its derivatives at zero, as torch's autograd."""
+    zero = z == 0
+    return torch.where(zero, 0.0, body(torch.where(zero, 1.0, z)))
 
 
 def _absolute(rule: Callable) -> Callable:
@@ -141,7 +142,7 @@ def _absolute(rule: Callable) -> Callable:
     def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
         x = args[0] if args else kwargs["input"]
         if x.is_complex():
-            return run(lambda z: torch.hypot(z.real, z.imag), x)
+            return run(_away_from_zero, lambda z: torch.hypot(z.real, z.imag), x)
         return rule(func, args, kwargs)
 
     return evaluate
@@ -151,8 +152,6 @@ for names, (slopes, samples) in ONE.items():
     rule = piecewise(slopes)
     if names.startswith("abs"):
         rule = _absolute(rule)
-    if names == "clamp clip":
-        rule = _clamped(rule)
     if names == "sgn":
         rule = _direction(rule)
     rule = with_inplace_argument(rule)
@@ -163,27 +162,45 @@ for names, (slopes, samples) in TWO.items():
     add_rule(names, "piecewise", "slope by the piece", rule, samples, in_place=in_place(rule))
 
 
-def _clamp(input: Any, min: Any = None, max: Any = None) -> Any:
-    """clamp with a series as a bound."""
-    lower = input if min is None else torch.where(input >= min, input, min)
-    if max is None:
-        return lower
-    bounded = torch.where(input <= max, lower, max)
-    return bounded if min is None else torch.where(torch.as_tensor(min <= max), bounded, max)
+def _clamp(func: Callable, args: tuple, kwargs: dict) -> Any:
+    """A bound may be a number, a tensor, a series or None, by place or by name."""
+    given = dict(zip(("input", "min", "max"), args, strict=False)) | kwargs
+    return _BETWEEN(func, tuple(given.pop(name, None) for name in ("input", "min", "max")), given)
+
+
+_BETWEEN = piecewise(_clamp_slopes, names=("input", "min", "max"))
+BOUNDS: dict[str, tuple[Callable, list]] = {
+    "clamp clip": (
+        _clamp,
+        [
+            call(SIGNED, -0.5, 0.7),
+            call(SIGNED, min=0.1),
+            call(SIGNED, max=t(4)),
+            call(SIGNED, t(4), SIGNED),
+        ],
+    ),
+    "clamp_min": (
+        piecewise(lambda x, min: _clamp_slopes(x, min)[:2], names=("input", "min")),
+        [call(SIGNED, 0.1), call(SIGNED, t(4)), call(t(4), SIGNED)],
+    ),
+    "clamp_max": (
+        piecewise(lambda x, max: _clamp_slopes(x, None, max)[::2], names=("input", "max")),
+        [call(SIGNED, 0.1), call(SIGNED, t(4)), call(t(4), SIGNED)],
+    ),
+}
+for names, (rule, samples) in BOUNDS.items():
+    add_rule(names, "piecewise", "slope by the piece", rule, samples, in_place=in_place(rule))
 
 
 def _reversed_remainder(input: Any, other: Any) -> Any:
     return torch.remainder(other, input)
 
 
-def _hardswish(input: Any, inplace: bool = False) -> Any:
-    return input * F.hardsigmoid(input)
-
-
 def _prelu(input: Any, weight: Any) -> Any:
     if weight.numel() > 1 and input.ndim > 1:
         weight = weight.reshape((-1,) + (1,) * (input.ndim - 2))
-    return torch.where(input > 0, input, weight * input)
+    slope = weight.reshape(()) if input.ndim == 0 else weight
+    return torch.where(input > 0, input, slope * input)
 
 
 def _rrelu(
@@ -202,7 +219,6 @@ def _rrelu(
 
 
 for names, body, samples in (
-    ("hardswish nn.functional.hardswish", _hardswish, [call(t(3, 4, low=-4, high=4))]),
     ("prelu", _prelu, [call(SIGNED, t(1)), call(SIGNED, t(4))]),
     ("rrelu nn.functional.rrelu", _rrelu, [call(SIGNED)]),
 ):
@@ -235,15 +251,11 @@ def _evenly(func: Callable, args: tuple, kwargs: dict) -> Any:
             peak = peak.unsqueeze(axis)
     hit = value == peak
     share = hit / hit.sum(axes, keepdim=True) if axes else hit.to(value.dtype)
-    higher = [
-        None
-        if block is None
-        else (block * share).sum(axes, keepdim=keepdim)
-        if axes
-        else block * share
-        for block in x._blocks[1:]
-    ]
-    return wrap([y0, *higher], structure, level)
+
+    def shared_out(block: Any) -> Any:
+        return (block * share).sum(axes, keepdim=keepdim) if axes else block * share
+
+    return wrap(each(shared_out, x._blocks, y0), structure, level)
 
 
 def _by_index(func: Callable, args: tuple, kwargs: dict) -> Any:

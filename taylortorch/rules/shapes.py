@@ -19,10 +19,13 @@ from ..kinds import (
     multilinear,
     reshape,
     series_among,
+    shares_memory,
 )
 from ..lifts import Lift, as_is, by_axes, by_vmap, from_the_end
-from ..registry import UnsupportedFunction, add_rule, call, t
-from ..tensor import TaylorTensor, full, innermost, join, settle, wrap
+from ..registry import UnsupportedFunction, add_rule, call, name_of, t
+from ..streams import by_degree
+from ..tensor import TaylorTensor, full, innermost, join, run, settle, wrap
+from ..writing import overlaps
 
 X = t(2, 3, 4, low=-1, high=1)
 MASK = torch.tensor([[True, False, True], [False, False, True]])
@@ -41,6 +44,10 @@ RESHAPES: dict[str, tuple[bool | str, list]] = {
     "squeeze": (True, [call(t(2, 1, 3, 1)), call(t(2, 1, 3), 1)]),
     "unsqueeze": (True, [call(X, 1), call(X, -1), call(t(), 0)]),
     "contiguous": ("maybe", [call(X)]),
+    "resize": ("maybe", [call(X, 6, 4)]),
+    "resize_as": ("maybe", [call(X, torch.zeros(6, 4))]),
+    "ops.aten.alias": (True, [call(X)]),
+    "ops.aten._unsafe_view": (False, [call(X, (6, 4))]),
 }
 
 
@@ -126,9 +133,9 @@ LINEAR: dict[str, tuple[Lift, bool | str, list]] = {
     "movedim": (MOVE, True, [call(X, 0, 2), call(X, (0, 1), (1, 2))]),
     "moveaxis": (MOVE, True, [call(X, 0, 2)]),
     "t": (_transpose_lift, True, [call(t(2, 3)), call(t(3))]),
-    ".T": (_reversed_lift, True, [call(t(2, 3))]),
-    ".mT adjoint .mH": (_elementwise_lift, True, [call(X)]),
-    ".H": (_transpose_lift, True, [call(t(2, 3))]),
+    ".T ops.aten.numpy_T": (_reversed_lift, True, [call(t(2, 3))]),
+    ".mT adjoint .mH ops.aten.mT ops.aten.mH": (_elementwise_lift, True, [call(X)]),
+    ".H ops.aten.matrix_H": (_transpose_lift, True, [call(t(2, 3))]),
     "select": (ONE_AXIS, True, [call(X, 1, 2)]),
     "narrow": (ONE_AXIS, True, [call(X, 2, 1, 2)]),
     "unbind": (ONE_AXIS, True, [call(X), call(X, 1)]),
@@ -171,7 +178,7 @@ LINEAR: dict[str, tuple[Lift, bool | str, list]] = {
     "view_as_real": (_elementwise_lift, True, []),
     "view_as_complex": (_elementwise_lift, True, [call(t(3, 2))]),
     "float double half bfloat16 cfloat cdouble chalf": (_elementwise_lift, "maybe", []),
-    "cpu cuda pin_memory": (_elementwise_lift, "maybe", []),
+    "cpu cuda xpu ipu mtia pin_memory": (_elementwise_lift, "maybe", []),
     "channel_shuffle native_channel_shuffle": (by_vmap, False, [call(t(1, 4, 2, 2), 2)]),
     "pixel_shuffle": (as_is, False, [call(t(1, 4, 2, 3), 2)]),
     "pixel_unshuffle": (as_is, False, [call(t(1, 1, 4, 6), 2)]),
@@ -191,16 +198,26 @@ def _masked_select_lift(func: Callable, args: list, kwargs: dict, leads: set) ->
 for names, (lift, view, samples) in LINEAR.items():
     if names in _MASKED_IN_VMAP:
         lift = _masked_select_lift
-    evaluate = multilinear("input : input", lift, view=view)
+    # torch reads pairs of neighbours in memory
+    dense = names == "view_as_complex"
+    evaluate = multilinear("input : input", lift, view=view, dense=dense)
     writes = {
         "tril": in_place(evaluate),
         "triu": in_place(evaluate),
+        "conj_physical resolve_neg": in_place(evaluate),
         "t": in_place_shape(evaluate),
         "transpose": in_place_shape(evaluate),
         "swapdims": in_place_shape(evaluate),
         "swapaxes": in_place_shape(evaluate),
     }
     add_rule(names, "linear", "input", evaluate, samples, in_place=writes.get(names))
+
+
+def _reversed(input: Any) -> Any:
+    return torch.flip(input, (0,)) if input.ndim else input
+
+
+add_rule("__reversed__", "composite", "flip", composite(_reversed), [call(X), call(t())])
 
 
 def _split(input: Any, split_size_or_sections: Any, dim: int = 0) -> Any:
@@ -220,6 +237,185 @@ add_rule(
     composite(_split),
     [call(X, 2, 2), call(X, [1, 3], 2), call(X, 1)],
 )
+
+
+def _slice(
+    input: Any, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+) -> Any:
+    index = [slice(None)] * input.ndim
+    index[dim] = slice(start, end, step)
+    return input[tuple(index)]
+
+
+add_rule(
+    "ops.aten.slice",
+    "composite",
+    "input[start:end:step]",
+    composite(_slice),
+    [call(X, 2, 1, 3), call(X, -1, 0, 4, 2), call(X)],
+)
+
+
+# --- by place in memory ---------------------------------------------------------------------------
+
+
+def _strided_lift(func: Callable, args: list, kwargs: dict, leads: set) -> Any:
+    block, size, stride, start = args
+    count, length = block.shape[0], block[0].numel()
+    return func(block, (count, *size), (length, *stride), start)
+
+
+def _strided(input: Any, size: tuple, stride: tuple, start: int) -> Any:
+    """The entries of ``input``, counted row by row, ``start + sum of i_n stride_n``."""
+    if isinstance(input, TaylorTensor):
+        return run(_STRIDED, _strided, (input, size, stride, start), {})
+    # a direction that is the same everywhere has the memory of one entry
+    return torch.as_strided(torch.reshape(input, (-1,)).contiguous()[start:], size, stride)
+
+
+_STRIDED = multilinear("input : input", _strided_lift, view=True)
+
+
+def _start(
+    func: Any, x: Any, memory: Any, size: tuple, stride: tuple, storage_offset: int | None
+) -> int:
+    """The number, among the entries of ``memory`` counted row by row, where ``x`` is read first.
+
+    Raises:
+        UnsupportedFunction: a place that holds no entry, or a layout that is not known.
+    """
+    way_out = "use indexing, reshape or unfold"
+    written, value = False, memory
+    while isinstance(value, TaylorTensor):
+        written, value = written or value._writes > 0, value.value
+    x = innermost(x)
+    if not value.is_contiguous() or not shares_memory(x, value):
+        raise UnsupportedFunction(
+            f"{name_of(func)} addresses memory, and this series is not laid out row by row: "
+            f"{way_out}"
+        )
+    if written:
+        raise UnsupportedFunction(
+            f"{name_of(func)} addresses memory, and a series that was written to has blocks with "
+            f"strides of their own: {way_out}"
+        )
+    if torch.compiler.is_compiling():
+        if x is not value or storage_offset is not None:
+            raise UnsupportedFunction(
+                "torch.as_strided of a view or with storage_offset= inside torch.compile, which "
+                "does not trace storage offsets: use indexing, reshape or unfold"
+            )
+        start = 0
+    else:
+        first = x.storage_offset() if storage_offset is None else storage_offset
+        start = first - value.storage_offset()
+    last = start + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    if 0 not in size and not 0 <= start <= last < value.numel():
+        raise UnsupportedFunction(
+            f"{name_of(func)} reads memory outside of the series, which has no coefficients: "
+            f"{way_out}"
+        )
+    return start
+
+
+def _as_strided(func: Callable, args: tuple, kwargs: dict) -> Any:
+    """A view of the series that ``input`` is a view of, by place."""
+    names = ("input", "size", "stride", "storage_offset")
+    given = dict(zip(names, args, strict=False)) | kwargs
+    x, size, stride = given["input"], tuple(given["size"]), tuple(given["stride"])
+    series_among(func, (x,))
+    settle(x)
+    root = x
+    while root._view is not None:
+        root = root._view[0]
+    start = _start(func, x, root, size, stride, given.get("storage_offset"))
+    return _strided(root, size, stride, start)
+
+
+add_rule(
+    "as_strided",
+    "linear",
+    "input",
+    _as_strided,
+    [
+        call(X, (2, 3), (12, 4)),
+        call(X, (5, 3), (2, 1), 4),
+        call(X, (2, 3), (0, 1)),
+        call(X, (), ()),
+    ],
+)
+
+
+def _as_strided_scatter(func: Callable, args: tuple, kwargs: dict) -> Any:
+    names = ("input", "src", "size", "stride", "storage_offset")
+    given = dict(zip(names, args, strict=False)) | kwargs
+    x, src, size, stride = (given[name] for name in names[:4])
+    size, stride = tuple(size), tuple(stride)
+    if overlaps(size, stride):
+        raise UnsupportedFunction(
+            f"{name_of(func)} writes to one place in memory more than once: which entry stays is "
+            "not determined"
+        )
+    start = _start(func, x, x, size, stride, given.get("storage_offset"))
+
+    def body(x: Any, src: Any) -> Any:
+        places = _strided(torch.arange(x.numel(), device=x.device), size, stride, start)
+        flat = torch.reshape(x, (-1,))
+        put = torch.index_copy(flat, 0, places.reshape(-1), torch.reshape(src, (-1,)))
+        return torch.reshape(put, tuple(x.shape))
+
+    return run(body, x, src)
+
+
+add_rule(
+    "as_strided_scatter",
+    "composite",
+    "input + src",
+    _as_strided_scatter,
+    [call(X, t(2, 3), (2, 3), (12, 4)), call(X, t(5, 2), (5, 2), (2, 1), 4), call(X, t(), (), ())],
+)
+
+# --- copies of views ------------------------------------------------------------------------------
+
+
+def _copied(view: Callable) -> Callable:
+    """What ``view`` gives, in memory of its own."""
+
+    def clone(part: Any) -> Any:
+        return torch.clone(part, memory_format=torch.contiguous_format)
+
+    def body(*args: Any, **kwargs: Any) -> Any:
+        result = view(*args, **kwargs)
+        return tuple(map(clone, result)) if isinstance(result, (tuple, list)) else clone(result)
+
+    return body
+
+
+COPIES: dict[str, tuple[Callable, list]] = {
+    "alias_copy": (torch.ops.aten.alias, [call(X)]),
+    "as_strided_copy": (torch.as_strided, [call(X, (5, 3), (2, 1), 4)]),
+    "diagonal_copy": (torch.diagonal, [call(X), call(X, 1, 0, 2)]),
+    "expand_copy": (torch.Tensor.expand, [call(t(2, 1, 4), (2, 3, 4))]),
+    "permute_copy": (torch.permute, [call(X, (2, 0, 1))]),
+    "select_copy": (torch.select, [call(X, 1, 2)]),
+    "slice_copy": (torch.ops.aten.slice, [call(X, 2, 1, 3)]),
+    "split_copy": (torch.split, [call(X, 2, 2)]),
+    "split_with_sizes_copy": (torch.split_with_sizes, [call(X, [1, 3], 2)]),
+    "squeeze_copy": (torch.squeeze, [call(t(2, 1, 3, 1)), call(t(2, 1, 3), 1)]),
+    "t_copy": (torch.t, [call(t(2, 3))]),
+    "transpose_copy": (torch.transpose, [call(X, 0, 2)]),
+    "unbind_copy": (torch.unbind, [call(X, 1)]),
+    "unfold_copy": (torch.Tensor.unfold, [call(X, 2, 2, 1)]),
+    "unsqueeze_copy": (torch.unsqueeze, [call(X, -1)]),
+    "view_copy": (torch.Tensor.view, [call(X, (6, 4))]),
+    "view_as_complex_copy": (torch.view_as_complex, []),
+    "view_as_real_copy": (torch.view_as_real, []),
+}
+for name, (function, samples) in COPIES.items():
+    rule = composite(_copied(function))
+    add_rule(name, "composite", f"a copy of {name.removesuffix('_copy')}", rule, samples)
+
+# --- to another dtype or device -------------------------------------------------------------------
 
 
 def _to(func: Callable, args: tuple, kwargs: dict) -> Any:
@@ -242,9 +438,10 @@ def _to(func: Callable, args: tuple, kwargs: dict) -> Any:
 _CAST = multilinear("input : input", _elementwise_lift, view="maybe")
 
 
-for names in ("to", "type", "type_as", "_autocast_to_full_precision"):
-    samples = [call(X, torch.float32)] if names == "to" else []
+for names in ("to", "type", "type_as", "to_dense", "_autocast_to_full_precision"):
+    samples = {"to": [call(X, torch.float32)], "to_dense": [call(X)]}.get(names, [])
     add_rule(names, "linear", "input", _to, samples)
+add_rule("ops.aten._to_copy", "linear", "input", _to, [call(X, dtype=torch.float32)])
 add_rule(
     "_autocast_to_reduced_precision",
     "linear",
@@ -267,17 +464,21 @@ def _pad(func: Callable, args: tuple, kwargs: dict) -> Any:
         mode, value = "constant", args[2]
     level, structure, order = join(func, (x,))
     pads = torch._C._nn.pad  # type: ignore[attr-defined]
-    blocks: list[Any] = [pads(x._blocks[0], pad, mode, value)]
-    for k in range(1, order + 1):
-        block = x._blocks[k]
-        if block is not None:
-            block = full(x, k)
-            if mode == "constant" or not structure.leads(k):
-                block = pads(block, pad, mode, 0.0 if mode == "constant" else None)
-            else:
-                block = torch.vmap(lambda b: pads(b, pad, mode, None))(block)
-        blocks.append(block)
-    return wrap(blocks, structure, level)
+
+    def term(_: Any, k: int) -> Any:
+        if x._blocks[k] is None:
+            return None
+        block = full(x, k)
+        if mode == "constant" or not structure.leads(k):
+            return pads(block, pad, mode, 0.0 if mode == "constant" else None)
+        return torch.vmap(lambda b: pads(b, pad, mode, None))(block)
+
+    if mode == "constant":
+        # not pads, which takes no complex number
+        y0 = torch.constant_pad_nd(x._blocks[0], pad, 0 if value is None else value)
+    else:
+        y0 = pads(x._blocks[0], pad, mode, value)
+    return wrap(by_degree(y0, order, term, x._blocks), structure, level)
 
 
 add_rule(

@@ -7,6 +7,7 @@ polynomial of the point within its cell.
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -16,9 +17,9 @@ import torch
 import torch.nn.functional as F
 
 from ..bodies import own_body
-from ..kinds import composite, constant, multilinear, value
+from ..kinds import composite, constant, laid_out_as, multilinear, value
 from ..lifts import Lift, by_vmap
-from ..registry import Sample, UnsupportedFunction, add_rule, call, t
+from ..registry import Evaluator, Sample, UnsupportedFunction, add_rule, call, name_of, t
 from ..tensor import TaylorTensor, innermost, run
 
 
@@ -63,8 +64,8 @@ LINEAR: dict[str, tuple[int, list[Sample]]] = {
     "avg_pool2d": (4, [call(PLANE, 2), call(PLANE, (2, 3), 1, (1, 0), True, False, 5)]),
     "avg_pool3d": (5, [call(SPACE, 2), call(SPACE, 2, 2, 1, False, False)]),
     "adaptive_avg_pool1d": (3, [call(LINE, 4)]),
-    "_C._nn.adaptive_avg_pool2d": (4, [call(PLANE, (3, 4))]),
-    "_C._nn.adaptive_avg_pool3d": (5, [call(SPACE, (3, 2, 3))]),
+    "_C._nn.adaptive_avg_pool2d _adaptive_avg_pool2d": (4, [call(PLANE, (3, 4))]),
+    "_C._nn.adaptive_avg_pool3d _adaptive_avg_pool3d": (5, [call(SPACE, (3, 2, 3))]),
     "upsample_nearest1d": (3, [call(LINE, [9], None)]),
     "upsample_nearest2d": (4, [call(PLANE, [7, 4], None)]),
     "upsample_nearest3d": (5, [call(SMALL, [3, 4, 3], None)]),
@@ -105,7 +106,8 @@ add_rule(
 def _gathered(input: Any, indices: torch.Tensor, axes: int) -> Any:
     """The entries at flat ``indices`` into the last ``axes`` axes."""
     entries = torch.flatten(input, -axes)
-    return torch.gather(entries, -1, indices.flatten(-axes)).reshape(indices.shape)
+    picked = torch.gather(entries, -1, indices.flatten(-axes)).reshape(indices.shape)
+    return laid_out_as(picked, indices)
 
 
 def _windowed(pool: Callable, axes: int, both: bool) -> Callable:
@@ -163,10 +165,14 @@ for name, (pool, axes, both, samples) in WINDOWS.items():
 def _with_or_without_indices(name: str) -> Callable:
     """The function ``name`` of ``torch.nn.functional``, which torch splits in two."""
     with_indices = own_body(getattr(F, f"{name}_with_indices"))
+    without = own_body(getattr(F, f"_{name}"))
 
-    def body(*args: Any, return_indices: bool = False, **kwargs: Any) -> Any:
-        result = with_indices(*args, **kwargs)
-        return result if return_indices else result[0]
+    position = list(inspect.signature(with_indices).parameters).index("return_indices")
+
+    def body(*args: Any, **kwargs: Any) -> Any:
+        # Dynamo passes it as the user did
+        wanted = args[position] if len(args) > position else kwargs.get("return_indices", False)
+        return (with_indices if wanted else without)(*args, **kwargs)
 
     return body
 
@@ -434,7 +440,7 @@ add_rule(
     [call(TABLE, WORDS.reshape(2, 3)), call(TABLE, WORDS, 1)],
 )
 add_rule(
-    "torch.embedding_bag",
+    "torch.embedding_bag torch._embedding_bag",
     "composite",
     "torch code",
     composite(_embedding_bag),
@@ -528,11 +534,6 @@ def _normal(x: Any, axes: tuple[int, ...], eps: float) -> tuple[Any, Any, Any]:
     return centred * rstd, mean, rstd
 
 
-def _constant(x: Any) -> Any:
-    """The same value, not moving."""
-    return torch.zeros_like(x) + _plain(x)
-
-
 def _affine(x: Any, weight: Any, bias: Any) -> Any:
     x = x if weight is None else x * weight
     return x if bias is None else x + bias
@@ -541,9 +542,8 @@ def _affine(x: Any, weight: Any, bias: Any) -> Any:
 def _native_layer_norm(
     input: Any, normalized_shape: Sequence[int], weight: Any, bias: Any, eps: float
 ) -> Any:
-    """The statistics beside the result are constants, as torch's autograd takes them."""
     normal, mean, rstd = _normal(input, tuple(range(-len(normalized_shape), 0)), eps)
-    return _affine(normal, weight, bias), _constant(mean), _constant(rstd)
+    return _affine(normal, weight, bias), mean, rstd
 
 
 def _native_group_norm(
@@ -566,7 +566,7 @@ def _native_batch_norm(
     momentum: float,
     eps: float,
 ) -> Any:
-    """In train mode with the statistics of the batch, as constants; else torch returns none."""
+    """In train mode with the statistics of the batch; else torch returns none."""
     result = torch.batch_norm(
         input, weight, bias, running_mean, running_var, training, momentum, eps, False
     )
@@ -574,7 +574,7 @@ def _native_batch_norm(
         none = torch.empty(0, dtype=input.dtype, device=input.device)
         return result, none, none.clone()
     _, mean, rstd = _normal(input, (0, *range(2, input.ndim)), eps)
-    return result, _constant(mean.reshape(-1)), _constant(rstd.reshape(-1))
+    return result, mean.reshape(-1), rstd.reshape(-1)
 
 
 NATIVE: dict[str, tuple[Callable, list[Sample]]] = {
@@ -633,6 +633,24 @@ TORCH_BODIES: dict[str, list[Sample]] = {
         call(WORDS, TABLE, BAGS, mode="max"),
     ],
 }
+
+
+def _table_unwritten(evaluate: Evaluator) -> Evaluator:
+    def checked(func: Callable, args: tuple, kwargs: dict) -> Any:
+        table = args[1] if len(args) > 1 else kwargs["weight"]
+        max_norm = args[3] if len(args) > 3 else kwargs.get("max_norm")
+        if max_norm is not None and isinstance(table, TaylorTensor):
+            raise UnsupportedFunction(
+                f"{name_of(func)}(max_norm=...) rescales the rows of weight in place, unseen by "
+                "autograd: rescale them before, with torch.renorm(weight, 2.0, 0, max_norm)"
+            )
+        return evaluate(func, args, kwargs)
+
+    return checked
+
+
 for name, samples in TORCH_BODIES.items():
     rule = composite(own_body(getattr(F, name)))
+    if name.startswith("embedding"):
+        rule = _table_unwritten(rule)
     add_rule(f"nn.functional.{name}", "composite", "torch's own body", rule, samples)

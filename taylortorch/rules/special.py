@@ -22,7 +22,7 @@ from ..tensor import TaylorTensor, blocks_at, innermost, join, run, wrap
 from ..writing import store
 
 ROOT_HALF, ROOT_2PI = math.sqrt(0.5), math.sqrt(2 * math.pi)
-ROOT_2_OVER_PI = math.sqrt(2 / math.pi)
+ROOT_PI = math.sqrt(math.pi)
 
 # --- Bessel functions -----------------------------------------------------------------------------
 
@@ -66,7 +66,7 @@ def _paired(values: Sequence[Callable], slopes: Sequence[Callable], which: int) 
     def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
         (x,), _, _ = bind(func, ("input",), args, kwargs)
         series_among(func, (x,))
-        level, structure, order = join(func, (x,))
+        level, structure, order = join(func, (x,), by_entry=True)
         blocks = x._blocks
         if order == 0 or is_constant(blocks):
             return wrap((values[which](blocks[0]),) + (None,) * order, structure, level)
@@ -88,15 +88,42 @@ def _over_argument(x: Any, f: Any, sign: int, scaled: bool = False) -> Any:
 
     ``f(x) / x = 1/2 sum_k (sign x^2 / 4)^k / (k! (k + 1)!)`` (DLMF 10.2.2, 10.25.2).
     """
-    near = torch.abs(x) < 2
+    near = torch.abs(x) < 4
     small = torch.where(near, x, 0.0)
-    z = small * small * (sign / 4)
+    z = torch.square(small) * (sign / 4)
     total: Any = 0.0
-    for k in range(12, -1, -1):
+    for k in range(24, -1, -1):
         total = total * z + 0.5 / (math.factorial(k) * math.factorial(k + 1))
     if scaled:
         total = total * torch.exp(-torch.abs(small))
-    return torch.where(near, total, f / torch.where(near, 3.0, x))
+    return torch.where(near, total, f / torch.where(near, 5.0, x))
+
+
+FAR_I, FAR_K = (1 / ROOT_2PI, -1), (math.sqrt(math.pi / 2), 1)
+
+
+def _is_far(x: Any) -> Any:
+    """Where the asymptotic series of the scaled functions has all digits of the dtype."""
+    return torch.abs(x) > (25 if x.dtype == torch.float64 else 12)
+
+
+def _far_slope(x: Any, nu: int, first: float, sign: int) -> Any:
+    """The slope of a scaled modified Bessel function at ``x > 0``, term by term.
+
+    The function is ``first / sqrt(x) sum_k sign^k a_k / x^k`` (DLMF 10.40.1, 10.40.2). The
+    difference of two functions that are almost equal, which the slope is as well, loses a factor
+    ``2 x`` in accuracy with every order.
+    """
+    terms, a = [], first
+    for k in range(30 if x.dtype == torch.float64 else 20):
+        terms.append(-(k + 0.5) * a)
+        a *= sign * (4 * nu * nu - (2 * k + 1) ** 2) / (8 * (k + 1))
+    far = torch.where(_is_far(x), x, 25.0)
+    u = 1 / far
+    total: Any = 0.0
+    for term in reversed(terms):
+        total = total * u + term
+    return total * u * torch.rsqrt(far)
 
 
 SIGNED = t(2, 3, low=-3, high=3)
@@ -138,8 +165,16 @@ PAIRS: list[tuple[str, str, Callable, Callable, list[Sample]]] = [
     (
         "special.i0e",
         "special.i1e",
-        lambda x, f, g: g - torch.sgn(x) * f,
-        lambda x, f, g: f - _over_argument(x, g, 1, True) - torch.sgn(x) * g,
+        lambda x, f, g: torch.where(
+            _is_far(x),
+            torch.sgn(x) * _far_slope(torch.abs(x), 0, *FAR_I),
+            g - torch.sgn(x) * f,
+        ),
+        lambda x, f, g: torch.where(
+            _is_far(x),
+            _far_slope(torch.abs(x), 1, *FAR_I),
+            f - _over_argument(x, g, 1, True) - torch.sgn(x) * g,
+        ),
         [call(SIGNED)],
     ),
     (
@@ -152,8 +187,8 @@ PAIRS: list[tuple[str, str, Callable, Callable, list[Sample]]] = [
     (
         "special.scaled_modified_bessel_k0",
         "special.scaled_modified_bessel_k1",
-        lambda x, f, g: f - g,
-        lambda x, f, g: g - f - g / x,
+        lambda x, f, g: torch.where(_is_far(x), _far_slope(x, 0, *FAR_K), f - g),
+        lambda x, f, g: torch.where(_is_far(x), _far_slope(x, 1, *FAR_K), g - f - g / x),
         POSITIVE,
     ),
 ]
@@ -183,14 +218,15 @@ for *both, first, second, samples in PAIRS:
 
 
 def _spherical_bessel_j0(z: Any) -> Any:
-    """``sin(z) / z`` (DLMF 10.49.3), by its power series near 0 where the quotient cancels."""
-    near = torch.abs(z) < 1
-    square = torch.where(near, z, 0.0) ** 2
+    """``sin(z) / z`` (DLMF 10.49.3), by its power series near 0 where the quotient cancels; 0 at
+    infinity."""
+    near, beyond = torch.abs(z) < 3, torch.isinf(z)
+    square = torch.square(torch.where(near, z, 0.0))
     total: Any = 0.0
-    for n in range(10, -1, -1):
+    for n in range(24, -1, -1):
         total = total * square + (-1) ** n / math.factorial(2 * n + 1)
-    away = torch.where(near, 1.0, z)
-    return torch.where(near, total, torch.sin(away) / away)
+    away = torch.where(near | beyond, 4.0, z)
+    return torch.where(near, total, torch.where(beyond, 0.0, torch.sin(away) / away))
 
 
 add_rule(
@@ -204,22 +240,94 @@ add_rule(
 # --- functions whose derivative is known ----------------------------------------------------------
 
 
-def _hazard(x: Any) -> Any:
-    """``phi(x) / Phi(x)``, the slope of ``log Phi``, without overflow or cancellation.
+def _erfcx_shares(x: Any, y: Any, order: int) -> list:
+    """``c_k / c_0`` for ``c_k = (-2)^k e^(x^2) i^k erfc(x)`` (DLMF 7.18.4), ``c_0 = y``.
 
-    In the left tail ``-x / sum_n (-1)^n (2n - 1)!! x^(-2n)`` (DLMF 7.12.1); in the middle
-    ``sqrt(2 / pi) / erfcx(-x / sqrt 2)``; to the right ``Phi`` itself.
+    By the recurrence ``k c_k = 2 x c_{k-1} + 2 c_{k-2}`` (7.18.7). Upwards it loses its digits to
+    the right of 1. There the ratios of neighbours are found downwards, from a degree so high that
+    the error of the first dies out (Miller's algorithm).
     """
-    far, right = x < -10, x > 1
-    middle = ROOT_2_OVER_PI / torch.special.erfcx(torch.where(far | right, 0.0, x) * -ROOT_HALF)
-    tail = torch.where(far, x, -10.0)
-    u = 1 / (tail * tail)
-    total: Any = 1.0
-    for n in range(20, 0, -1):
-        total = 1 - (2 * n - 1) * u * total
-    y = torch.where(right, x, 1.0)
-    above = torch.exp(-0.5 * y * y) / (ROOT_2PI * torch.special.ndtr(y))
-    return torch.where(far, -tail / total, torch.where(right, above, middle))
+    right = x > 1
+    z, w = torch.where(right, x, 1.0), torch.where(right, 0.0, x)
+    last = order + (160 if x.dtype == torch.float64 else 50)
+    ratio = -2 / (z + torch.sqrt(torch.square(z) + 2 * last))
+    ratios = []
+    for k in range(last, 1, -1):
+        ratio = 2 / (k * ratio - 2 * z)
+        ratios.append(ratio)
+    before, upward, result = -1 / (ROOT_PI * y), torch.ones_like(x), [torch.ones_like(x)]
+    for k in range(1, order + 1):
+        before, upward = upward, (2 * w * upward + 2 * before) / k
+        result.append(torch.where(right, result[-1] * ratios[-k], upward))
+    return result
+
+
+def _erfcx_coefficients(x: Any, y: Any, order: int) -> list:
+    return [y, *(y * share for share in _erfcx_shares(x, y, order)[1:])]
+
+
+def _log_ndtr_coefficients(x: Any, y: Any, order: int) -> list:
+    """From the logarithm of the series of ``Phi``, divided by its value.
+
+    To the left of 0 ``log Phi(x) = log(erfcx(-x / sqrt 2) / 2) - x^2 / 2``; to the right its
+    derivatives are Hermite polynomials (DLMF 7.10.1), which round to 0 beyond 50.
+    """
+    right = x > 0
+    u = torch.where(right, 0.0, x * -ROOT_HALF)
+    left = _erfcx_shares(u, torch.special.erfcx(u), order)
+    left = _logarithm([share * (-ROOT_HALF) ** k for k, share in enumerate(left)])
+    v = torch.clamp(torch.where(right, x, 0.0), max=50.0)
+    density = torch.exp(-0.5 * torch.square(v)) / (ROOT_2PI * torch.special.ndtr(v))
+    before, hermite, shares = torch.zeros_like(v), density, [torch.ones_like(v)]
+    for k in range(1, order + 1):
+        shares.append(hermite * ((-1) ** (k - 1) / math.factorial(k)))
+        before, hermite = hermite, v * hermite - (k - 1) * before
+    result = [y]
+    for k, (a, b) in enumerate(zip(left, _logarithm(shares), strict=True)):
+        if k > 0:
+            result.append(torch.where(right, b, a - x if k == 1 else a - 0.5 if k == 2 else a))
+    return result
+
+
+def _logarithm(a: Sequence[Any]) -> list:
+    """The logarithm of a series with the value 1: ``k y_k = k a_k - sum_j j y_j a_{k-j}``."""
+    y = [torch.zeros_like(a[0])]
+    for k in range(1, len(a)):
+        known = sum((j * y[j] * a[k - j] for j in range(1, k)), 0.0)
+        y.append(a[k] - known / k)
+    return y
+
+
+def _by_coefficients(coefficients: Callable) -> Evaluator:
+    """``f(x)`` from ``coefficients(x_0, f(x_0), order)``, the coefficients of ``f`` at ``x_0``."""
+
+    def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
+        (x,), _, _ = bind(func, ("input",), args, kwargs)
+        series_among(func, (x,))
+        level, structure, order = join(func, (x,), by_entry=True)
+        value = x._blocks[0]
+        f = run(coefficients, value, run(func, value), order)
+        return wrap(series.compose(structure, f, x._blocks), structure, level)
+
+    return evaluate
+
+
+for name, coefficients, says, samples in (
+    (
+        "special.erfcx",
+        _erfcx_coefficients,
+        "k c_k = 2 x c_{k-1} + 2 c_{k-2}",
+        [call(SIGNED), call(t(3, low=3, high=9))],
+    ),
+    (
+        "special.log_ndtr",
+        _log_ndtr_coefficients,
+        "logarithm of the series of Phi",
+        [call(SIGNED), call(t(3, low=-14, high=-6)), call(t(3, low=3, high=6))],
+    ),
+):
+    rule = _by_coefficients(coefficients)
+    add_rule(name, "by hand", says, rule, samples, in_place=in_place(rule))
 
 
 def _not_in(argument: str, function: str) -> Callable:
@@ -246,10 +354,6 @@ def _multigamma_slope(x: Any, p: int) -> Any:
 
 # DLMF 8.8.13 and 8.8.14; 25.11.17
 SLOPE: dict[str, tuple[Any, list[Sample]]] = {
-    "special.log_ndtr": (
-        _hazard,
-        [call(SIGNED), call(t(3, low=-14, high=-6)), call(t(3, low=3, high=6))],
-    ),
     "mvlgamma special.multigammaln": (_multigamma_slope, [call(t(2, 3, low=2, high=4), 3)]),
     "igamma special.gammainc": (
         (_not_in("first", "torch.special.gammainc"), _gamma_density),
@@ -308,7 +412,7 @@ def _polynomial(first: Callable, following: Callable, shift: bool = False) -> Ca
         x = 2 * x - 1 if shift else x
         several = isinstance(n, torch.Tensor) and n.ndim > 0
         wanted: Any = torch.trunc(n) if several else None
-        last = int(n.max()) if several else int(n)
+        last = int(max(n.flatten().tolist(), default=0)) if several else int(n)
         before, now = torch.zeros_like(x), torch.ones_like(x)
         shape = torch.broadcast_shapes(x.shape, n.shape) if several else tuple(x.shape)
         result: Any = torch.broadcast_to(before, shape)
@@ -395,12 +499,14 @@ def _cov(input: Any, *, correction: int = 1, fweights: Any = None, aweights: Any
         freedom = total - correction * torch.sum(squares) / total
     else:
         freedom = total - correction
+    # not below zero, as in torch
+    freedom = torch.clamp(freedom, min=0) if isinstance(freedom, torch.Tensor) else max(freedom, 0)
     weighted = x if weights is None else x * weights
     centred = x - torch.sum(weighted, 1, keepdim=True) / total
     left = centred if weights is None else centred * weights
     right = torch.conj(centred) if x.is_complex() else centred
     result = torch.matmul(left, torch.transpose(right, 0, 1)) / freedom
-    return torch.reshape(result, ()) if input.ndim < 2 else result
+    return torch.reshape(result, ()) if x.shape[0] == 1 else result
 
 
 def _corrcoef(input: Any) -> Any:

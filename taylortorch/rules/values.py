@@ -22,7 +22,8 @@ ATTRIBUTES = """
 .is_xla .is_xpu
 size dim ndimension numel nelement stride storage_offset element_size is_contiguous
 is_floating_point is_complex is_signed get_device is_conj is_neg is_inference
-is_pinned is_coalesced dense_dim sparse_dim dim_order
+is_pinned is_coalesced dense_dim sparse_dim dim_order is_shared is_distributed
+.grad_dtype .output_nr .volatile
 """
 for name in ATTRIBUTES.split():
     if not name.startswith(".") or hasattr(torch.Tensor, name[1:]):
@@ -46,7 +47,7 @@ VALUES = {
     "isreal": call(t(2, 3)),
     "signbit": call(t(2, 3, low=-1, high=1)),
     "is_nonzero": call(t()),
-    "__bool__": call(t()),
+    "__bool__ __nonzero__": call(t()),
     "all": call(t(2, 3)),
     "any": call(t(2, 3)),
     "logical_and": call(t(2, 3), t(2, 3)),
@@ -58,14 +59,19 @@ VALUES = {
     "argsort": call(t(2, 3), 1),
     "argwhere": call(t(2, 3)),
     "nonzero": call(t(2, 3)),
+    "nonzero_static": call(t(2, 3), size=4),
     "count_nonzero": call(t(2, 3)),
+    "hash_tensor": call(t(2, 3)),
     "searchsorted": call(torch.tensor([0.3, 0.5, 0.7], dtype=torch.float64), t(2, 3)),
     "bucketize": call(t(2, 3), torch.tensor([0.3, 0.5, 0.7], dtype=torch.float64)),
     "isin": call(t(2, 3), t(4)),
     "histc": call(t(6), 3),
     "is_same_size": call(t(2, 3), t(2, 3)),
-    "bernoulli": call(t(2, 3)),
+    # whether an encoder may pack its padded batch; one of series it does not
+    "_nested_tensor_from_mask_left_aligned": call(t(2, 3, 4), torch.ones(2, 3, dtype=torch.bool)),
     "multinomial": call(t(3), 2),
+    "poisson": call(t(2, 3)),
+    "binomial": call(t(2, 3), t(2, 3)),
     "result_type": call(t(2, 3), t(3)),
     "int": call(t(2, 3)),
     "long": call(t(2, 3)),
@@ -134,6 +140,7 @@ def _redrawn(func: Callable, args: tuple, kwargs: dict) -> Any:
 RANDOM = "normal_ uniform_ bernoulli_ cauchy_ exponential_ geometric_ log_normal_ random_"
 for name in RANDOM.split():
     add_rule(f"Tensor.{name}", "constant", "a constant series", _redrawn)
+add_rule("bernoulli", "constant", "piecewise constant", constant, [call(t(2, 3))])
 
 # constant series rather than plain tensors, so that a model can write a series into them
 FILLED = {
@@ -145,6 +152,8 @@ FILLED = {
     "new_ones": call(t(2, 3), (2,)),
     "new_full": call(t(2, 3), (2,), 1.5),
     "new_empty": call(t(2, 3), (2,)),
+    "new_empty_strided": call(t(2, 3), (2,), (1,)),
+    "new": call(t(2, 3), [1.0, 2.0]),
 }
 for names, sample in FILLED.items():
     add_rule(names, "constant", "a constant series", constant_of_first, [sample])
