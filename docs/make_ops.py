@@ -33,9 +33,10 @@ names at run time.
 * **order**: the highest order at which the function is right. *any*; *any, zero*: piecewise
   constant, every derivative is zero; *none*: it depends on the value alone and gives no series;
   *0 only*: it raises above order 0, where it would lose the coefficients.
-* **tested at**: the orders at which `tests/test_rules.py` compares each form listed with an oracle
-  in float64 (7 in the slow sweep), for every choice of which tensors are series. *by hand*: in the
-  other tests, because a float64 sample cannot call it.
+* **tested at**: the orders at which `tests/test_rules.py` compares each function and method listed
+  with an oracle in float64 (7 in the slow sweep), for every choice of which tensors are series;
+  `tests/test_laws.py` compares the forms in place with them. *by hand*: in the other tests, because
+  a float64 sample cannot call it, or there is no derivative to compare.
 * **op_db**: the verdict on the function's entries in torch's own operator database, from
   `tests/op_db.txt`, where each form is compared at orders 1, 2 and 3 with reverse mode over reverse
   mode and with differences of torch's forward pass. One word: the same in every form that torch

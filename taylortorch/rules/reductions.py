@@ -246,7 +246,8 @@ def _logsumexp(input: Any, dim: Any, keepdim: bool = False) -> Any:
         return torch.clone(input)
     if not axes:
         # the imaginary part of a logarithm is an angle
-        return torch.log(torch.exp(input - input.real)) + input.real
+        size = torch.where(torch.isfinite(input.real), input.real, 0.0)
+        return torch.log(torch.exp(input - size)) + size
     if input.numel() == 0:
         return torch.log(torch.sum(input, axes, keepdim=keepdim))
     size = input.real if input.is_complex() else input

@@ -458,6 +458,11 @@ def _logcumsumexp(input: Any, dim: int) -> Any:
         total = torch.logaddexp(torch.where(nothing, 0.0, tail), torch.where(nothing, 0.0, shifted))
         x = torch.cat([head, torch.where(nothing, -torch.inf, total)], dim)
         step *= 2
+    if x.is_complex() and x is not input:
+        # a logarithm is one of many; torch, adding one term after the other, finds its own
+        own = torch.logcumsumexp(innermost(input).detach(), dim)
+        turns = torch.round((own.imag - innermost(x).detach().imag) / math.tau).nan_to_num()
+        x = x + torch.complex(torch.zeros_like(turns), math.tau * turns)
     return torch.clone(x) if x is input else x
 
 
