@@ -38,11 +38,11 @@ test: $(STAMP)
 	@echo "==> mypy"
 	@$(BIN)/mypy
 	@echo "==> pytest"
-	@$(BIN)/python -m pytest -n 2
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 slow: $(STAMP)
 	@echo "==> pytest, the long sweeps"
-	@$(BIN)/python -m pytest -n 2 -m slow
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow
 
 $(OTHERS_STAMP): pyproject.toml constraints.txt
 	@echo "==> making $(OTHERS) and installing the packages whose models are tested (once)"
