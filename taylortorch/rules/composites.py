@@ -63,6 +63,14 @@ def _in_single(body: Callable) -> Callable:
     return wider
 
 
+def _normal(x: Any, axes: tuple[int, ...], eps: float) -> tuple[Any, Any, Any]:
+    """``(x - mean) rstd``, mean, ``rstd = (variance + eps)**(-1/2)`` over some axes."""
+    mean = torch.mean(x, axes, keepdim=True)
+    centred = x - mean
+    rstd = torch.rsqrt(torch.mean(centred * centred, axes, keepdim=True) + eps)
+    return centred * rstd, mean, rstd
+
+
 @_in_single
 def _layer_norm(
     input: Any,
@@ -73,9 +81,7 @@ def _layer_norm(
     cudnn_enable: bool = True,
 ) -> Any:
     input, axes = _row_major(input), tuple(range(-len(normalized_shape), 0))
-    centred = input - torch.mean(input, axes, keepdim=True)
-    variance = torch.mean(centred * centred, axes, keepdim=True)
-    return _affine(centred * torch.rsqrt(variance + eps), weight, bias)
+    return _affine(_normal(input, axes, eps)[0], weight, bias)
 
 
 def _affine(x: Any, weight: Any, bias: Any) -> Any:
@@ -246,6 +252,44 @@ def _batch_norm(
     )
 
 
+def _native_layer_norm(
+    input: Any, normalized_shape: Sequence[int], weight: Any, bias: Any, eps: float
+) -> Any:
+    normal, mean, rstd = _normal(input, tuple(range(-len(normalized_shape), 0)), eps)
+    return _affine(normal, weight, bias), mean, rstd
+
+
+def _native_group_norm(
+    input: Any, weight: Any, bias: Any, N: int, C: int, HxW: int, group: int, eps: float
+) -> Any:
+    normal, mean, rstd = _normal(torch.reshape(input, (N, group, C // group * HxW)), (2,), eps)
+    shape = (1, C) + (1,) * (input.ndim - 2)
+    w, b = (None if x is None else x.reshape(shape) for x in (weight, bias))
+    result = _affine(torch.reshape(normal, tuple(input.shape)), w, b)
+    return result, torch.squeeze(mean, 2), torch.squeeze(rstd, 2)
+
+
+def _native_batch_norm(
+    input: Any,
+    weight: Any,
+    bias: Any,
+    running_mean: Any,
+    running_var: Any,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> Any:
+    """In train mode with the statistics of the batch; else torch returns none."""
+    result = torch.batch_norm(
+        input, weight, bias, running_mean, running_var, training, momentum, eps, False
+    )
+    if not training:
+        none = torch.empty(0, dtype=input.dtype, device=input.device)
+        return result, none, none.clone()
+    _, mean, rstd = _normal(input, (0, *range(2, input.ndim)), eps)
+    return result, mean.reshape(-1), rstd.reshape(-1)
+
+
 def _scaled_dot_product_attention(
     query: Any,
     key: Any,
@@ -353,6 +397,21 @@ TABLE: dict[str, tuple[Callable, list]] = {
             call(X, t(3), t(3), None, None, True, 0.1, 1e-5, False),
             call(X, t(3), t(3), *TRAINED, False, 0.1, 1e-5, False),
         ],
+    ),
+    "native_layer_norm": (
+        _native_layer_norm,
+        [
+            call(t(2, 2, 6, low=-1), (6,), t(6), t(6), 1e-5),
+            call(t(2, 2, 6, low=-1), (2, 6), None, None, 1e-5),
+        ],
+    ),
+    "native_group_norm": (
+        _native_group_norm,
+        [call(t(2, 4, 3), t(4), t(4), 2, 4, 3, 2, 1e-5)],
+    ),
+    "native_batch_norm": (
+        _native_batch_norm,
+        [call(t(2, 2, 6, low=-1), t(2), t(2), None, None, True, 0.1, 1e-5)],
     ),
     "linspace": (
         _linspace,

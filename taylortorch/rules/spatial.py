@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -525,74 +525,6 @@ add_rule(
     ],
 )
 
-
-def _normal(x: Any, axes: tuple[int, ...], eps: float) -> tuple[Any, Any, Any]:
-    """``(x - mean) rstd``, mean, ``rstd = (variance + eps)**(-1/2)`` over some axes."""
-    mean = torch.mean(x, axes, keepdim=True)
-    centred = x - mean
-    rstd = torch.rsqrt(torch.mean(centred * centred, axes, keepdim=True) + eps)
-    return centred * rstd, mean, rstd
-
-
-def _affine(x: Any, weight: Any, bias: Any) -> Any:
-    x = x if weight is None else x * weight
-    return x if bias is None else x + bias
-
-
-def _native_layer_norm(
-    input: Any, normalized_shape: Sequence[int], weight: Any, bias: Any, eps: float
-) -> Any:
-    normal, mean, rstd = _normal(input, tuple(range(-len(normalized_shape), 0)), eps)
-    return _affine(normal, weight, bias), mean, rstd
-
-
-def _native_group_norm(
-    input: Any, weight: Any, bias: Any, N: int, C: int, HxW: int, group: int, eps: float
-) -> Any:
-    normal, mean, rstd = _normal(torch.reshape(input, (N, group, C // group * HxW)), (2,), eps)
-    shape = (1, C) + (1,) * (input.ndim - 2)
-    w, b = (None if x is None else x.reshape(shape) for x in (weight, bias))
-    result = _affine(torch.reshape(normal, tuple(input.shape)), w, b)
-    return result, torch.squeeze(mean, 2), torch.squeeze(rstd, 2)
-
-
-def _native_batch_norm(
-    input: Any,
-    weight: Any,
-    bias: Any,
-    running_mean: Any,
-    running_var: Any,
-    training: bool,
-    momentum: float,
-    eps: float,
-) -> Any:
-    """In train mode with the statistics of the batch; else torch returns none."""
-    result = torch.batch_norm(
-        input, weight, bias, running_mean, running_var, training, momentum, eps, False
-    )
-    if not training:
-        none = torch.empty(0, dtype=input.dtype, device=input.device)
-        return result, none, none.clone()
-    _, mean, rstd = _normal(input, (0, *range(2, input.ndim)), eps)
-    return result, mean.reshape(-1), rstd.reshape(-1)
-
-
-NATIVE: dict[str, tuple[Callable, list[Sample]]] = {
-    "native_layer_norm": (
-        _native_layer_norm,
-        [call(LINE, (6,), t(6), t(6), 1e-5), call(LINE, (2, 6), None, None, 1e-5)],
-    ),
-    "native_group_norm": (
-        _native_group_norm,
-        [call(t(2, 4, 3), t(4), t(4), 2, 4, 3, 2, 1e-5)],
-    ),
-    "native_batch_norm": (
-        _native_batch_norm,
-        [call(LINE, t(2), t(2), None, None, True, 0.1, 1e-5)],
-    ),
-}
-for name, (body, samples) in NATIVE.items():
-    add_rule(name, "composite", "torch code", composite(body), samples)
 
 # --- torch's own bodies ---------------------------------------------------------------------------
 
