@@ -30,7 +30,7 @@ from typing import Any
 
 import torch
 
-from .structures import Bundle, Collapsed, Structure
+from .structures import Bundle, Collapsed, Structure, meeting
 from .tensor import TaylorTensor, run
 
 
@@ -139,9 +139,7 @@ class Owned(Structure):
             return total if weights == 1 else total * weights
         # one weight per direction, owner by owner
         per_owner = weights.reshape(self.count, self.local).T
-        trailing = (1,) * (-self.axis - 1)
-        leading = (1,) * (terms.ndim - 2 - len(trailing))
-        return (terms * per_owner.reshape(self.local, *leading, self.count, *trailing)).sum(0)
+        return (terms * self._along_owners(per_owner, terms.ndim)).sum(0)
 
     def truncated(self, order: int) -> Structure:
         return self if order >= 2 else Bundle(self.local)
@@ -161,51 +159,47 @@ class Owned(Structure):
         """The same series over all directions, and its structure."""
         if len(blocks) < 3 or blocks[1] is None:
             return self.base, tuple(blocks)
-        return self.base, (blocks[0], run(self._spread, blocks[1], blocks[0].shape), blocks[2])
+        return self.base, (blocks[0], run(self._spread, blocks[1]), blocks[2])
 
-    def _spread(self, block: Any, shape: Sequence[int]) -> Any:
+    def _along_owners(self, matrix: torch.Tensor, ndim: int) -> torch.Tensor:
+        """The matrix ``(rows, owners)`` with axes of size 1, as a block of ``ndim`` axes."""
+        trailing = (1,) * (-self.axis - 1)
+        leading = (1,) * (ndim - 2 - len(trailing))
+        return matrix.reshape(-1, *leading, self.count, *trailing)
+
+    def _filled(self, block: Any) -> Any:
+        """The block with one entry per owner, where it was the same for all."""
         wanted = list(block.shape)
-        wanted[self.axis] = shape[self.axis]
-        block = block.expand(wanted)
+        wanted[self.axis] = self.count
+        return block.expand(wanted)
+
+    def _spread(self, block: Any) -> Any:
+        block = self._filled(block)
         if self.factor is not None:
-            trailing = (1,) * (-self.axis - 1)
-            leading = (1,) * (block.ndim - 2 - len(trailing))
-            return block * self.factor.reshape(-1, *leading, self.count, *trailing)
+            return block * self._along_owners(self.factor, block.ndim)
         rows = torch.diag_embed(block.movedim(self.axis, -1)).movedim(-1, 0).movedim(-1, self.axis)
-        return rows.reshape(self.count * self.local, *wanted[1:])
+        return rows.reshape(self.count * self.local, *block.shape[1:])
 
-    def summed(self, block: Any, shape: Sequence[int], keepdim: bool) -> Any:
-        """The rows, over all directions, of the sum along the owner axis."""
-        wanted = list(block.shape)
-        wanted[self.axis] = shape[self.axis]
-        rows = block.expand(wanted).movedim(self.axis, 0)
+    def summed(self, block: Any) -> Any:
+        """The rows, over all directions, of the sum along the owner axis, which is kept."""
+        rows = self._filled(block).movedim(self.axis, 0)
         if self.factor is not None:
             rows = mixed(self.factor, rows.squeeze(1))
         else:
             rows = rows.reshape(self.count * self.local, *rows.shape[2:])
-        return rows.unsqueeze(self.axis) if keepdim else rows
+        return rows.unsqueeze(self.axis)
 
-    def linear(self, block: Any, weight: torch.Tensor, shape: Sequence[int]) -> Any:
+    def linear(self, block: Any, weight: torch.Tensor) -> Any:
         """The rows, over all directions, of ``z = x weight^T`` along the owner axis, the last."""
-        wanted = list(block.shape)
-        wanted[-1] = shape[-1]
-        block = block.expand(wanted)
         if self.factor is not None:
-            leading = (1,) * (block.ndim - 2)
-            rows = block * self.factor.reshape(-1, *leading, self.count)
-            return torch.nn.functional.linear(rows, weight)
+            return torch.nn.functional.linear(self._spread(block), weight)
+        block = self._filled(block)
         columns = weight.T.reshape(self.count, 1, *(1,) * (block.ndim - 2), weight.shape[0])
         rows = block.movedim(-1, 0).unsqueeze(-1) * columns
         return rows.reshape(self.count * self.local, *rows.shape[2:])
 
     def describe(self) -> str:
         return self.base.describe()
-
-
-def meeting(a: Structure, b: Structure, order: int) -> Structure | None:
-    """Where two structures meet, whichever of them knows how to."""
-    common = a.meet(b, order)
-    return b.meet(a, order) if common is None else common
 
 
 def mixed(matrix: torch.Tensor, block: Any) -> Any:

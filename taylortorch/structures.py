@@ -207,6 +207,12 @@ def _exactly(count: int, offsets: Sequence[Any]) -> Sequence[Any]:
     return offsets
 
 
+def meeting(a: Structure, b: Structure, order: int) -> Structure | None:
+    """Where two structures meet, whichever of them knows how to."""
+    common = a.meet(b, order)
+    return b.meet(a, order) if common is None else common
+
+
 def _same(a: Any, b: Any) -> bool:
     """Whether two sets of weights are known to be equal: one object, or equal numbers."""
     return a is b or (isinstance(a, (int, float)) and isinstance(b, (int, float)) and a == b)

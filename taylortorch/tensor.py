@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from .registry import UnsupportedFunction, name_of, refusal, rule_for
 from .streams import Stream
-from .structures import Bundle, Collapsed, Line, Multivariate, Structure
+from .structures import Bundle, Collapsed, Line, Multivariate, Structure, meeting
 
 LINE = Line()
 _SPARSE = {
@@ -573,9 +573,7 @@ def join(
         if len(x._blocks) - 1 < order:
             order = len(x._blocks) - 1
         if x._structure is not structure:
-            common = structure.meet(x._structure, order)
-            if common is None:
-                common = x._structure.meet(structure, order)
+            common = meeting(structure, x._structure, order)
             if common is None:
                 raise UnsupportedFunction(
                     f"{name_of(function)} mixes two different expansions at one level: "

@@ -147,7 +147,7 @@ def _linear_through(func: Callable, x: Any, weight: Any, bias: Any = None) -> An
     if not isinstance(structure, Owned):
         base, rows = structure, through(first)
     elif structure.axis == -1:
-        base, rows = structure.base, structure.linear(first, weight, value.shape)
+        base, rows = structure.base, structure.linear(first, weight)
     else:
         return wrap((y0, through(first), second), structure, x._level)
     fewer = compressed(base, rows, y0.shape)

@@ -57,7 +57,7 @@ def _sum_through(
     if first is not None:
         first = summed(first, [axis for axis in removed if axis != own])
         if own in removed:
-            first = structure.summed(first, value.shape, keepdim=True)
+            first = structure.summed(first)
         first = dropped(first / count)
     if own in removed:
         return wrap((y0, first, second), structure.base, x._level)
