@@ -36,13 +36,11 @@ def partial(u: torch.Tensor, x: torch.Tensor, coordinates: Sequence[int]) -> tor
 
     ``x`` has the batch axes of ``u``, then its event axes, which are counted through.
     """
-    events = -1
     for i in coordinates:
         (slope,) = torch.autograd.grad(
             u.sum(), x, create_graph=True, allow_unused=True, materialize_grads=True
         )
-        events = slope.reshape(*u.shape, -1)
-        u = events[..., i]
+        u = slope.reshape(*u.shape, -1)[..., i]
     return u
 
 

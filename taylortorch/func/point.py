@@ -65,11 +65,10 @@ class Point:
         with level_above(self.x) as level:
             args = list(self.args)
             args[self.place] = series(level)
-            result = self.f(*args, **self.kwargs)
-            leaves, tree = tree_flatten(result, is_leaf=lambda y: isinstance(y, torch.Tensor))
-            for y in leaves:
+            output = Output(self.f(*args, **self.kwargs), level)
+            for y in output.leaves:
                 self._check(y)
-            return Output(leaves, tree, level)
+            return output
 
     def _check(self, y: Any) -> None:
         if not isinstance(y, torch.Tensor):
@@ -94,8 +93,9 @@ class Point:
 class Output:
     """What the function returned: tensors, some of them series of this transform's level."""
 
-    def __init__(self, leaves: list[Any], tree: Any, level: int) -> None:
-        self.leaves, self.tree, self.level = leaves, tree, level
+    def __init__(self, result: Any, level: int) -> None:
+        self.leaves, self.tree = _flattened(result)
+        self.level = level
 
     def map(self, series: Callable, constant: Callable) -> Any:
         """The output with each series, and each plain tensor, replaced."""
@@ -130,11 +130,12 @@ class Output:
 
     def block(self, degree: int) -> Any:
         """The coefficients of one degree, of a series that is no bundle there."""
+        return self.map(lambda y: full(y, degree), torch.zeros_like)
 
-        def zero(y: torch.Tensor) -> torch.Tensor:
-            return torch.zeros_like(y)
 
-        return self.map(lambda y: full(y, degree), zero)
+def _flattened(result: Any) -> tuple[list[Any], Any]:
+    """The tensors of an output, series among them, and how they were nested."""
+    return tree_flatten(result, is_leaf=lambda y: isinstance(y, torch.Tensor))
 
 
 def transform(
@@ -163,7 +164,19 @@ def transform(
     return transformed
 
 
-def chunks_of(who: str, count: int, chunk_size: int | None) -> list[range]:
+def in_chunks(
+    who: str, count: int, chunk_size: int | None, part: Callable[[range], tuple[Output, Any]]
+) -> tuple[list[Any], Any]:
+    """What ``part`` reads off its output for each chunk of ``range(count)``, and the value."""
+    parts, value = [], None
+    for numbers in _chunks_of(who, count, chunk_size):
+        output, read = part(numbers)
+        parts.append(read)
+        value = output.value() if value is None else value
+    return parts, value
+
+
+def _chunks_of(who: str, count: int, chunk_size: int | None) -> list[range]:
     if chunk_size is None:
         return [range(count)]
     if isinstance(chunk_size, bool) or not isinstance(chunk_size, int):
@@ -175,7 +188,7 @@ def chunks_of(who: str, count: int, chunk_size: int | None) -> list[range]:
 
 def tree_map(combine: Callable, *trees: Any) -> Any:
     """``combine`` on corresponding tensors of several outputs."""
-    flat = [tree_flatten(t, is_leaf=lambda y: isinstance(y, torch.Tensor)) for t in trees]
+    flat = [_flattened(t) for t in trees]
     return tree_unflatten(
         [combine(*ys) for ys in zip(*(f[0] for f in flat), strict=True)], flat[0][1]
     )

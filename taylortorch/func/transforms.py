@@ -8,13 +8,12 @@ from fractions import Fraction
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_flatten
 
 from ..directions import Operator, seed
 from ..structures import Bundle, Collapsed, MultiIndex, Structure, Sum, closure, pairings, rows_of
 from ..tensor import LINE, TaylorTensor, check_order, check_value, wrap
 from ..variables import unit_index
-from .point import Output, Point, added, chunks_of, level_above, transform, tree_map
+from .point import Output, Point, added, in_chunks, level_above, transform, tree_map
 from .powers import powers_of
 
 _compiling = torch.compiler.is_compiling
@@ -127,9 +126,7 @@ def jet(f: Callable, primals: Sequence, series: Sequence) -> tuple[Any, list[Any
             wrap([p, *(c / math.factorial(k) for k, c in enumerate(terms, 1))], LINE, level)
             for p, terms in zip(primals, series, strict=True)
         ]
-        result = f(*inputs)
-        leaves, tree = tree_flatten(result, is_leaf=lambda y: isinstance(y, torch.Tensor))
-        output = Output(leaves, tree, level)
+        output = Output(f(*inputs), level)
     terms = [
         tree_map(lambda c, k=k: c * math.factorial(k), output.block(k)) for k in range(1, order + 1)
     ]
@@ -164,27 +161,29 @@ def jacfwd(
     """
 
     def evaluate(point: Point) -> tuple[Any, Any]:
-        parts, value = _bundles(point, "jacfwd", chunk_size, 1)
-
-        def shaped(*columns: Any) -> Any:
-            together = torch.cat(columns) if len(columns) > 1 else columns[0]
-            together = together.movedim(0, -1)
-            return together.reshape(*together.shape[:-1], *point.event)
-
-        return tree_map(shaped, *parts), value
+        return _pure(point, "jacfwd", chunk_size, 1)
 
     return transform("jacfwd", evaluate, f, argnums, event_dims, return_value)
 
 
-def _bundles(point: Point, who: str, chunk_size: int | None, order: int) -> tuple[list[Any], Any]:
-    """The coefficients of the highest degree along each unit direction, chunk by chunk."""
-    parts, value = [], None
-    for numbers in chunks_of(who, point.count, chunk_size):
-        count = len(numbers)
-        output = point.along(point.units(numbers), Bundle(count), order)
-        parts.append(output.rows(order, count))
-        value = output.value() if value is None else value
-    return parts, value
+def _pure(point: Point, who: str, chunk_size: int | None, order: int) -> tuple[Any, Any]:
+    """The pure derivatives of one order along each coordinate, ``(*out_shape, *event)``; value."""
+
+    def part(numbers: range) -> tuple[Output, Any]:
+        output = point.along(point.units(numbers), Bundle(len(numbers)), order)
+        return output, output.rows(order, len(numbers))
+
+    def shaped(*columns: Any) -> Any:
+        together = _joined(columns).movedim(0, -1)
+        together = together * math.factorial(order) if order > 1 else together
+        return together.reshape(*together.shape[:-1], *point.event)
+
+    parts, value = in_chunks(who, point.count, chunk_size, part)
+    return tree_map(shaped, *parts), value
+
+
+def _joined(blocks: Sequence[torch.Tensor]) -> torch.Tensor:
+    return torch.cat(tuple(blocks)) if len(blocks) > 1 else blocks[0]
 
 
 def hessian_diagonal(
@@ -201,14 +200,7 @@ def hessian_diagonal(
     """
 
     def evaluate(point: Point) -> tuple[Any, Any]:
-        parts, value = _bundles(point, "hessian_diagonal", chunk_size, 2)
-
-        def shaped(*columns: Any) -> Any:
-            together = torch.cat(columns) if len(columns) > 1 else columns[0]
-            together = 2 * together.movedim(0, -1)
-            return together.reshape(*together.shape[:-1], *point.event)
-
-        return tree_map(shaped, *parts), value
+        return _pure(point, "hessian_diagonal", chunk_size, 2)
 
     return transform("hessian_diagonal", evaluate, f, argnums, event_dims, return_value)
 
@@ -229,21 +221,22 @@ def hessian(
 
     def evaluate(point: Point) -> tuple[Any, Any]:
         n = point.count
-        blocks, value = [], None
         row: dict[tuple[int, ...], int] = {}
-        for rows in chunks_of("hessian", n, chunk_size):
+
+        def part(rows: range) -> tuple[Output, Any]:
             pairs = [(i, j) for i in rows for j in range(i, n)]
             output = point.expanded(closure(n, [unit_index(n, *pair) for pair in pairs]))
             for pair in pairs:
                 row[pair] = len(row)
-            blocks.append(output.rows(2, len(pairs)))
-            value = output.value() if value is None else value
+            return output, output.rows(2, len(pairs))
+
+        blocks, value = in_chunks("hessian", n, chunk_size, part)
         places = [row[min(i, j), max(i, j)] for i in range(n) for j in range(n)]
         scale = torch.ones(n, n, dtype=point.x.dtype, device=point.x.device)
         scale = scale.fill_diagonal_(2).reshape(-1)
 
         def shaped(*blocks: Any) -> Any:
-            pairs = (torch.cat(blocks) if len(blocks) > 1 else blocks[0])[places].movedim(0, -1)
+            pairs = _joined(blocks)[places].movedim(0, -1)
             return (pairs * scale).reshape(*pairs.shape[:-1], *point.event, *point.event)
 
         return tree_map(shaped, *blocks), value
@@ -277,16 +270,17 @@ def laplacian(
     """
 
     def evaluate(point: Point) -> tuple[Any, Any]:
-        chunks = chunks_of("laplacian", point.count, chunk_size)
-        if len(chunks) == 1 and point.event:
-            block, structure = seed(point.event, len(point.batch), point.x)
+        def part(numbers: range) -> tuple[Output, Any]:
+            block: torch.Tensor
+            structure: Structure
+            if len(numbers) == point.count and point.event:
+                block, structure = seed(point.event, len(point.batch), point.x)
+            else:
+                block, structure = point.units(numbers), Operator(len(numbers))
             output = point.along(block, structure, 2)
-            return tree_map(lambda c: 2 * c, output.block(2)), output.value()
-        parts, value = [], None
-        for numbers in chunks:
-            output = point.along(point.units(numbers), Operator(len(numbers)), 2)
-            parts.append(output.block(2))
-            value = output.value() if value is None else value
+            return output, output.block(2)
+
+        parts, value = in_chunks("laplacian", point.count, chunk_size, part)
         return tree_map(lambda c: 2 * c, added(parts)), value
 
     return transform("laplacian", evaluate, f, argnums, event_dims, return_value)
@@ -362,14 +356,15 @@ def weighted_laplacian(
         # columns to rows, in front of the batch
         rows = directions.movedim(-1, 0)
         rows = rows.reshape(rows.shape[0], *(batch or (1,) * len(point.batch)), *point.event)
-        parts, value = [], None
-        for chunk in chunks_of("weighted_laplacian", len(rows), chunk_size):
+
+        def part(chunk: range) -> tuple[Output, Any]:
             some = slice(chunk.start, chunk.stop)
             structure = Operator(len(chunk), weights[some])
             # of several chunks the first carries the drift
-            output = point.along(rows[some], structure, 2, b if value is None else None)
-            parts.append(output.block(2))
-            value = output.value() if value is None else value
+            output = point.along(rows[some], structure, 2, None if chunk.start else b)
+            return output, output.block(2)
+
+        parts, value = in_chunks("weighted_laplacian", len(rows), chunk_size, part)
         return tree_map(lambda c: 2 * c, added(parts)), value
 
     return transform("weighted_laplacian", evaluate, f, argnums, event_dims, return_value)
@@ -573,17 +568,14 @@ def _along(
         block = torch.tensor(directions, dtype=x.dtype, device=x.device).reshape(shape)
         if weights != 1:
             weights = torch.tensor(weights, dtype=x.dtype, device=x.device)
-        structure = _collapsed(len(directions), degree, weights)
+        count = len(directions)
+        structure = Operator(count, weights) if degree == 2 else Collapsed(count, degree, weights)
     top = None
     if drift is not None:
         top = torch.tensor(drift, dtype=x.dtype, device=x.device)
         top = top.reshape(point.event).expand(x.shape)
     output = point.along(block, structure, degree, top)
     return tree_map(lambda c: c * scale, output.block(degree)), output.value()
-
-
-def _collapsed(count: int, degree: int, weights: Any) -> Structure:
-    return Operator(count, weights) if degree == 2 else Collapsed(count, degree, weights)
 
 
 def along_directions(terms: Mapping[MultiIndex, Any]) -> tuple[Any, ...] | None:
