@@ -38,6 +38,7 @@ class Operator(Collapsed):
     """The directions of an operator of order 2 of which only the collapsed block is ever read."""
 
     per_sample = True
+    of_operator = True
 
     def __init__(self, count: int, weights: Any = 1) -> None:
         super().__init__(count, 2, weights)
@@ -90,6 +91,7 @@ class Owned(Structure):
 
     compact = True
     per_sample = True
+    of_operator = True
     order = 2
 
     def __init__(

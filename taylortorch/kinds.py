@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import series
+from . import adjoints, series
 from .lifts import Lift, by_vmap
 from .registry import Evaluator, UnsupportedFunction, name_of
 from .streams import Stream, by_degree, each
@@ -41,6 +41,7 @@ from .tensor import (
     join,
     run,
     settle,
+    spread,
     wrap,
 )
 from .writing import reshape_in_place, store, view_of
@@ -91,6 +92,18 @@ def series_among(func: Callable, operands: Sequence[Any]) -> list[TaylorTensor]:
     return found
 
 
+def operand_of(func: Callable, names: Sequence[str], args: tuple, kwargs: dict) -> tuple:
+    """The series, for functions of one, with the other arguments and the other kwargs."""
+    if len(args) == 1 and not kwargs:
+        x, others = args[0], ()
+    else:
+        (x,), others, kwargs = bind(func, names, args, kwargs)
+    if not isinstance(x, TaylorTensor):
+        series_among(func, (x,))
+    settle(x)
+    return x, others, kwargs
+
+
 def aligned(blocks: Sequence[Any], ndim: int, structure: Structure) -> Sequence[Any]:
     """The blocks with axes of size 1 inserted, to broadcast as a value of ``ndim`` axes."""
     value = blocks[0]
@@ -107,7 +120,9 @@ def aligned(blocks: Sequence[Any], ndim: int, structure: Structure) -> Sequence[
 
 def is_constant(blocks: Sequence[Any]) -> bool:
     """Whether every block of degree >= 1 is known to be structurally zero."""
-    return not isinstance(blocks, Stream) and all(block is None for block in blocks[1:])
+    if type(blocks) is Stream or (len(blocks) > 1 and blocks[1] is not None):
+        return False
+    return all(block is None for block in blocks[1:])
 
 
 # --- value, constant ----------------------------------------------------------------------------
@@ -162,28 +177,61 @@ def constant_of_first(func: Callable, args: tuple, kwargs: dict) -> Any:
 # --- ode, slope, piecewise ----------------------------------------------------------------------
 
 
-def ode(a: float, b: float, c: float, slope0: Callable | None = None) -> Evaluator:
-    """``y' = (a + b y + c y**2) x'``; ``slope0(x0, y0)``: a better formula for the first slope."""
+def ode(
+    a: float,
+    b: float,
+    c: float,
+    slope0: Callable | None = None,
+    fused: Callable | None = None,
+) -> Evaluator:
+    """``y' = (a + b y + c y**2) x'``.
+
+    ``slope0(x0, y0)`` is a better formula for the first slope, ``fused(block, y0)`` one pass that
+    multiplies real tensors with it.
+    """
+    needs = 0 if slope0 is None else 1
+
+    def slope(s: Structure, x: Sequence[Any], y: Sequence[Any], order: int) -> Sequence[Any]:
+        first = series.quadratic_value(y[0], a, b, c) if slope0 is None else slope0(x[0], y[0])
+        if order == 0:
+            return [first]
+        higher = series.quadratic_terms(s, y[0], b, c)
+        return [first, *(higher(y, k) for k in range(1, order + 1))]
 
     def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
-        (x,), others, kwargs = bind(func, ("input",), args, kwargs)
-        series_among(func, (x,))
-        level, structure, order = join(func, (x,), by_entry=True)
-        blocks = x._blocks
-        y0 = func(blocks[0], *others, **kwargs)
-        first = slope0(blocks[0], y0) if slope0 is not None and order > 0 else None
-        return wrap(series.ode(structure, y0, blocks, a, b, c, first), structure, level)
+        x, others, kwargs = operand_of(func, ("input",), args, kwargs)
+        order = len(x._blocks) - 1
+
+        def forward(s: Structure, x: Sequence[Any]) -> Sequence[Any]:
+            y0 = func(x[0], *others, **kwargs)
+            if order == 0:
+                return (y0,)
+            if fused is not None and order < 3 and type(y0) is torch.Tensor and not y0.is_complex():
+                return series.ode(s, y0, x, a, b, c, None, lambda block: fused(block, y0))
+            first = None if slope0 is None else slope0(x[0], y0)
+            return series.ode(s, y0, x, a, b, c, first)
+
+        y = adjoints.apply(forward, slope, needs, x._structure, x._blocks)
+        return wrap(y, x._structure, x._level)
 
     return evaluate
 
 
-def slope(*derivatives: Callable, names: Sequence[str] = ("input", "other")) -> Evaluator:
+def slope(
+    *derivatives: Callable,
+    names: Sequence[str] = ("input", "other"),
+    closed: Callable | None = None,
+) -> Evaluator:
     """``y' = sum_i g_i x_i'`` where ``g_i(*operands, ...)`` is torch code, same arguments.
 
     The code runs on the operands' series truncated by one degree, so the library is written in
-    itself; at order 1 it runs on plain values.
+    itself; at order 1 it runs on plain values. ``closed(n, *operands, ...)``, for a function of one
+    operand, gives its first n <= 3 derivatives at a real value, which take fewer passes up to order
+    2; or None for arguments that it does not serve.
     """
     names = names[: len(derivatives)]
+    if len(derivatives) == 1:
+        return _slope_of_one(derivatives[0], names, closed)
 
     def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
         operands, others, kwargs = bind(func, names, args, kwargs)
@@ -211,6 +259,37 @@ def slope(*derivatives: Callable, names: Sequence[str] = ("input", "other")) -> 
         if not factors:
             return wrap((y0,) + (None,) * order, structure, level)
         return wrap(series.integrate(structure, y0, *factors), structure, level)
+
+    return evaluate
+
+
+def _slope_of_one(derivative: Callable, names: Sequence[str], closed: Callable | None) -> Evaluator:
+    def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
+        x, others, kwargs = operand_of(func, names, args, kwargs)
+        level, structure, order = x._level, x._structure, len(x._blocks) - 1
+
+        def slope(s: Structure, x: Sequence[Any], _: Any, order: int) -> Sequence[Any]:
+            if order == 0 or is_constant(x):
+                return [run(derivative, x[0], *others, **kwargs)] + [None] * order
+            if closed is not None and order < 3 and type(x) is not Stream and not x[0].is_complex():
+                f = run(closed, order + 1, x[0], *others, **kwargs)
+                if f is not None:
+                    return series.along(s, f, x)
+            lower = s.truncated(order)
+            g = run(derivative, wrap(x[: order + 1], lower, level), *others, **kwargs)
+            return blocks_at(g, level, lower, order)
+
+        def forward(s: Structure, x: Sequence[Any]) -> Sequence[Any]:
+            y0 = func(x[0], *others, **kwargs)
+            if is_constant(x):
+                return [y0] + [None] * order
+            return series.integrate(s, y0, (x, slope(s, x, None, order - 1)))
+
+        if any(isinstance(a, torch.Tensor) for a in (*others, *kwargs.values())):
+            y = forward(structure, x._blocks)
+        else:
+            y = adjoints.apply(forward, slope, order + 1, structure, x._blocks)
+        return wrap(y, structure, level)
 
     return evaluate
 
@@ -281,6 +360,7 @@ class Form:
         self.products = [m for m in monomials if len(m) > 1]
         self.singles = [m[0] for m in monomials if len(m) == 1]
         self.slots = sorted({i for m in monomials for i in m})
+        self.factors = {i for m in self.products for i in m}
 
 
 def multilinear(
@@ -315,17 +395,20 @@ def multilinear(
     def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
         operands, others, rest = bind(func, parsed.names, args, kwargs)
         found = series_among(func, operands)
-        if through is not None and len(found) == 1 and found[0] is operands[0]:
-            settle(operands[0])
-            result = run(through, func, *operands, *others, **rest)
-            if result is not None:
-                return result
+        if len(found) == 1:
+            x = found[0]
+            settle(x)
+            if x._structure.of_operator and through is not None and x is operands[0]:
+                result = run(through, func, *operands, *others, **rest)
+                if result is not None:
+                    return result
+            i = 0 if x is operands[0] else next(n for n, y in enumerate(operands) if y is x)
+            if i in parsed.factors:
+                return linear_map(func, i, operands, others, rest)
         level, structure, order = join(func, found)
         inputs = [blocks_at(x, level, structure, order) for x in operands]
         values = [b[0] for b in inputs]
         y0 = func(*values, *others, **rest)
-        if view and y0 is values[0]:
-            return operands[0]
 
         def call(filled: list, degrees: dict[int, int]) -> Any:
             leads = {i for i, k in degrees.items() if structure.leads(k)}
@@ -334,14 +417,15 @@ def multilinear(
             return lift(func, [*filled, *others], rest, leads)
 
         varying = {
-            i: b if shared is True else _expanded(b, structure, i, shared, dense)
+            i: _expanded(b, structure, i, shared, dense)
             for i, b in enumerate(inputs)
             if not is_constant(b)
         }
-        for i in varying.keys() - parsed.slots:
-            raise UnsupportedFunction(
-                f"{name_of(func)} does not differentiate {parsed.names[i]}: pass x.value there"
-            )
+        for i in varying:
+            if i not in parsed.slots:
+                raise UnsupportedFunction(
+                    f"{name_of(func)} does not differentiate {parsed.names[i]}: pass x.value there"
+                )
 
         def term(_: Any, k: int) -> Any:
             single = _single_term(parsed, call, values, varying, k, zero)
@@ -349,17 +433,53 @@ def multilinear(
             return series.total((single, *products))
 
         blocks = by_degree(y0, order, term, *inputs)
-        if not isinstance(y0, (tuple, list)):
-            result = wrap(blocks, structure, level)
-            if view:
-                _as_view(func, operands[0], (*operands[1:], *others), rest, [result], view, False)
-            return result
-        results = [
-            wrap(each(_entry(n), blocks, part), structure, level) for n, part in enumerate(y0)
-        ]
+        return finished(func, operands, others, rest, blocks, y0, structure, level)
+
+    def linear_map(func: Callable, i: int, operands: list, others: tuple, rest: dict) -> Any:
+        """One factor varies: the function of each of its blocks."""
+        x = operands[i]
+        if x._structure.compact:
+            spread(x)
+        blocks, structure = x._blocks, x._structure
+        filled = [*operands, *others]
+        filled[i] = blocks[0]
+        y0 = func(*filled, **rest)
+        for n in parsed.singles:
+            if n < len(operands):
+                filled[n] = _without(parsed, n, operands[n])
+
+        def term(_: Any, k: int) -> Any:
+            block = blocks[k]
+            if block is None:
+                return None
+            lead = structure.leads(k)
+            filled[i] = _full_enough(block, lead, blocks[0].shape, i, shared, dense)
+            return lift(func, filled, rest, {i}) if lead else func(*filled, **rest)
+
+        result = by_degree(y0, len(blocks) - 1, term, blocks)
+        return finished(func, operands, others, rest, result, y0, structure, x._level)
+
+    def finished(
+        func: Callable,
+        operands: list,
+        others: tuple,
+        rest: dict,
+        blocks: Sequence[Any],
+        y0: Any,
+        structure: Structure,
+        level: int,
+    ) -> Any:
+        x = operands[0]
+        if view and isinstance(x, TaylorTensor) and y0 is x._blocks[0]:
+            return x
+        several = isinstance(y0, (tuple, list))
+        parts = [blocks]
+        if several:
+            parts = [each(_entry(n), blocks, part) for n, part in enumerate(y0)]
+        results = [wrap(part, structure, level) for part in parts]
         if view:
-            _as_view(func, operands[0], (*operands[1:], *others), rest, results, view, True)
-        return type(y0)(results)
+            _as_view(func, x, (*operands[1:], *others), rest, results, view, several)
+        return type(y0)(results) if several else results[0]
 
     return evaluate
 
@@ -371,25 +491,33 @@ def _entry(n: int) -> Callable:
 def _expanded(
     blocks: Sequence[Any], structure: Structure, i: int, shared: Any, dense: bool
 ) -> Sequence[Any]:
-    """The blocks expanded to the value's shape, along the axes that the function needs full."""
-    shape = tuple(blocks[0].shape)
+    if shared is True:
+        return blocks
+    shape = blocks[0].shape
 
     def term(_: Any, k: int) -> Any:
         block = blocks[k]
         if block is None:
             return None
-        lead = 1 if structure.leads(k) else 0
+        return _full_enough(block, structure.leads(k), shape, i, shared, dense)
+
+    return by_degree(blocks[0], len(blocks) - 1, term, blocks)
+
+
+def _full_enough(
+    block: Any, lead: bool, shape: Sequence[int], i: int, shared: Any, dense: bool
+) -> Any:
+    """The block expanded to the value's shape, along the axes that the function needs full."""
+    own = block.shape[1:] if lead else block.shape
+    if own != shape and shared is not True:
         wanted = list(shape)
         if shared:
             needed = {axis % len(shape) for axis in shared(i, len(shape)) if shape}
-            for axis, size in enumerate(block.shape[lead:]):
+            for axis, size in enumerate(own):
                 if axis not in needed:
                     wanted[axis] = size
-        if tuple(block.shape[lead:]) != tuple(wanted):
-            block = block.expand(*block.shape[:lead], *wanted)
-        return block.contiguous() if dense else block
-
-    return by_degree(blocks[0], len(blocks) - 1, term, blocks)
+        block = block.expand(*block.shape[: len(block.shape) - len(own)], *wanted)
+    return block.contiguous() if dense else block
 
 
 def _single_term(

@@ -185,7 +185,7 @@ def rule_for(function: Any) -> Evaluator | None:
     Dynamo, tracing, does not find a Python function such as ``Tensor.__rsub__`` among the keys of a
     dict; its name does. An operator ``torch.ops.aten.f`` has the rule of ``torch.f``.
     """
-    if torch.compiler.is_compiling() and isinstance(function, types.FunctionType):
+    if isinstance(function, types.FunctionType) and torch.compiler.is_compiling():
         return TRACED.get(f"{function.__module__}.{function.__name__}")
     rule = RULES.get(function)
     if rule is None and isinstance(function, OPERATOR_TYPES):

@@ -27,11 +27,11 @@ at once or as the input becomes known (``streams.py``).
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from .streams import by_degree, each
-from .structures import Structure
+from .structures import Structure, row_of
 
 Block = Any
 Series = Sequence[Block]
@@ -85,9 +85,20 @@ def add_product(
         return total
     if total is None:
         return product(s, i, times(a, factor, divisor), j, b)
-    if (i == 0 or j == 0 or s.elementwise) and hasattr(total, "addcmul"):
-        return total.addcmul(a, b, value=factor / divisor)
+    if hasattr(total, "addcmul"):
+        if i == 0 or j == 0 or s.elementwise:
+            return total.addcmul(a, b, value=factor / divisor)
+        pairs = s.few_pairs((i, j))
+        if pairs is not None:
+            return _add_rows(s, total, pairs, a, b, factor / divisor)
     return total + times(product(s, i, a, j, b), factor, divisor)
+
+
+def _add_rows(s: Structure, total: Block, pairs: Any, a: Block, b: Block, factor: float) -> Block:
+    rows = [row_of(total, n) for n in range(len(total))]
+    for n, i, j, _ in pairs:
+        rows[n] = rows[n].addcmul(row_of(a, i), row_of(b, j), value=factor)
+    return rows[0] if len(rows) == 1 else s.arrays.concatenate(rows)
 
 
 def convolve(s: Structure, k: int, x: Series, y: Series, last: int = 0) -> Block:
@@ -105,13 +116,19 @@ def cauchy(s: Structure, x: Series, y: Series, y0: Block = None) -> Series:
     return by_degree(first, order, lambda _, k: convolve(s, k, x, y), x, y)
 
 
-def square_term(s: Structure, k: int, x: Series, first: int = 0) -> Block:
-    """The degree-k part of ``x * x`` from terms of degree >= ``first``, each pair formed once."""
+def square_term(
+    s: Structure, k: int, x: Series, first: int = 0, total: Block = None, factor: Any = 1
+) -> Block:
+    """``total + factor`` times the degree-k part of ``x * x`` from terms of degree >= ``first``.
+
+    Each pair is formed once.
+    """
     half = k // 2
-    result = product(s, half, x[half], half, x[half]) if k % 2 == 0 and half >= first else None
+    if k % 2 == 0 and half >= first:
+        total = add_product(s, total, half, x[half], half, x[half], factor)
     for i in range(first, (k + 1) // 2):
-        result = add_product(s, result, k - i, x[k - i], i, x[i], 2)
-    return result
+        total = add_product(s, total, k - i, x[k - i], i, x[i], 2 * factor)
+    return total
 
 
 def square(s: Structure, x: Series, y0: Block = None) -> Series:
@@ -160,25 +177,62 @@ def ode(
     b: float,
     c: float,
     slope0: Block = None,
+    scaled: Callable[[Block], Block] | None = None,
 ) -> Series:
     """``y' = (a + b y + c y**2) x'``: exp, tanh, sigmoid, tan, reciprocal are three numbers each.
 
     ``slope0`` is the value of ``a + b y + c y**2`` at ``y0`` where a better formula than this one
-    is known (in the tails of sigmoid it cancels).
+    is known (in the tails of sigmoid it cancels). ``scaled(block)`` is a block times that value, in
+    one pass where there is a function for it. Up to order 2 the series is written out:
+    ``y_1 = s x_1`` and ``y_2 = s (x_2 + (b/2 + c y_0) x_1 x_1)``.
     """
-    if slope0 is None:
-        slope0 = total((a or None, times(y0, b), times(y0 * y0, c) if c else None))
-    slope: list[Block] = [slope0]
-    # the degree-k part of the slope is (b + 2 c y0) y_k plus products of lower degrees
-    linear = total((b or None, y0 * (2 * c))) if c and len(x) > 2 else b
+    if slope0 is None and (scaled is None or len(x) > 3):
+        slope0 = quadratic_value(y0, a, b, c)
+    if len(x) > 3:
+        slope: list[Block] = [slope0]
+        higher = quadratic_terms(s, y0, b, c)
 
-    def term(y: Series, k: int) -> Block:
-        if k > 1:
-            inner = square_term(s, k - 1, y, first=1) if c else None
-            slope.append(total((times(y[k - 1], linear), times(inner, c))))
-        return integrate_term(s, k, (x, slope))
+        def term(y: Series, k: int) -> Block:
+            if k > 1:
+                slope.append(higher(y, k - 1))
+            return integrate_term(s, k, (x, slope))
+
+    else:
+
+        def term(y: Series, k: int) -> Block:
+            block = x[k]
+            if k == 2 and x[1] is not None:
+                square = product(s, 1, x[1], 1, x[1])
+                if not c:
+                    block = total((block, times(square, b, 2)))
+                elif not b:
+                    block = add_product(s, block, 2, square, 0, y0, c)
+                else:
+                    block = add_product(s, block, 2, square, 0, b + y0 * (2 * c), 1, 2)
+            if scaled is None or block is None:
+                return times(block, slope0)
+            return scaled(block)
 
     return by_degree(y0, len(x) - 1, term, x)
+
+
+def quadratic_value(y0: Block, a: float, b: float, c: float) -> Block:
+    """``a + b y_0 + c y_0**2``."""
+    if not b and c == -1:
+        return a - y0 * y0
+    return total((a or None, times(y0, b), times(y0 * y0, c) if c else None))
+
+
+def quadratic_terms(s: Structure, y0: Block, b: float, c: float) -> Callable[[Series, int], Block]:
+    """The terms of degree ``k >= 1`` of ``a + b y + c y**2``, each from ``y`` up to degree k."""
+    # (b + 2 c y_0) y_k, plus products of lower degrees
+    linear = total((b or None, y0 * (2 * c))) if c else b
+
+    def term(y: Series, k: int) -> Block:
+        result = times(y[k], linear)
+        return square_term(s, k, y, first=1, total=result, factor=c) if c else result
+
+    return term
 
 
 def rotate(
@@ -226,6 +280,20 @@ def integer_power(s: Structure, x: Series, n: int, y0: Block = None) -> Series:
     if n % 2 == 0:
         return square(s, half, y0)
     return cauchy(s, square(s, half), x, y0)
+
+
+def along(s: Structure, f: Sequence[Block], x: Series) -> list[Block]:
+    """The series of ``f_0`` along ``x``, to order ``len(f) - 1 <= 2``.
+
+    ``f`` holds the values of a function, its first and its second derivative at ``x_0``.
+    """
+    result = [f[0]]
+    if len(f) > 1:
+        result.append(product(s, 1, x[1], 0, f[1]))
+    if len(f) > 2:
+        bent = product(s, 1, x[1], 0, f[2])
+        result.append(add_product(s, product(s, 2, x[2], 0, f[1]), 1, x[1], 1, bent, 1, 2))
+    return result
 
 
 def compose(s: Structure, f: Series, x: Series) -> Series:

@@ -90,7 +90,7 @@ def by_degree(first: Block, order: int, term: Term, *inputs: Any) -> Sequence[Bl
     A list; a stream where one of the inputs, which are what ``term`` reads, is one.
     """
     for blocks in inputs:
-        if isinstance(blocks, Stream):
+        if type(blocks) is Stream:
             return Stream(blocks.tape, first, order + 1, term)
     y = [first]
     for k in range(1, order + 1):

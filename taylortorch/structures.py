@@ -28,18 +28,24 @@ MultiIndex = tuple[int, ...]
 IndexSet = tuple[tuple[Any, ...], ...]
 """Multi-indices by total degree, each degree in descending lexicographic order, sums last."""
 
+Pair = tuple[int, int, int, Any]
+"""A row of a product, a row of each of its two factors, and a weight."""
+
 
 class Structure:
     """How the blocks of degree >= 1 of a series are laid out.
 
     ``elementwise``: the product of two blocks is a plain ``a * b``. ``compact``: a block may leave
     out directions on which its entries do not depend; ``whole`` puts them in. ``per_sample``: the
-    derivatives are asked for sample by sample, so samples must not mix.
+    derivatives are asked for sample by sample, so samples must not mix. ``of_operator``: only a sum
+    over directions is asked for, so they may be replaced by others.
     """
 
     elementwise = False
     compact = False
     per_sample = False
+    of_operator = False
+    arrays: Any = None
 
     def leads(self, degree: int) -> bool:
         """Whether a block of this degree has a leading axis before the value's."""
@@ -52,6 +58,18 @@ class Structure:
     def product(self, f: Callable, degrees: Sequence[int], blocks: Sequence[Any]) -> Any:
         """The product ``f(*blocks)``, of degree ``sum(degrees)``, of blocks of degree >= 1."""
         raise NotImplementedError
+
+    def few_pairs(self, degrees: tuple[int, int]) -> Sequence[Pair] | None:
+        """The pairs of rows that the product of two blocks adds up, where they are few."""
+        return None
+
+    def pull(self, degrees: tuple[int, int], cotangent: Any, block: Any, total: Any = None) -> Any:
+        """The transposed product: what reaches the first factor, of degree ``degrees[0]``.
+
+        ``cotangent`` is that of the elementwise product, ``block`` the other factor; the degrees
+        of both factors are >= 1. With ``total`` it is added to that, in place.
+        """
+        return cotangent * block if total is None else total.addcmul_(cotangent, block)
 
     def limit(self, order: int) -> int:
         """The order that a series of this structure has where ``order`` blocks are at hand."""
@@ -166,6 +184,14 @@ class Collapsed(Structure):
         result = f(*blocks)
         return self.collapse(result) if sum(degrees) == self.order else result
 
+    def pull(self, degrees: tuple[int, int], cotangent: Any, block: Any, total: Any = None) -> Any:
+        if sum(degrees) == self.order:
+            if isinstance(self.weights, (int, float)):
+                cotangent = cotangent if self.weights == 1 else cotangent * self.weights
+            else:
+                block = block * self.weights.reshape((-1,) + (1,) * (block.ndim - 1))
+        return super().pull(degrees, cotangent, block, total)
+
     def collapse(self, block: Any) -> Any:
         """The weighted sum over directions of a bundle's block."""
         if isinstance(self.weights, (int, float)):
@@ -237,6 +263,7 @@ class Multivariate(Structure):
         self.arrays = arrays
         # looking up a large set of multi-indices takes longer than the product
         self.tables: dict[tuple[int, ...], tuple[Any, ...]] = {}
+        self.paired: dict[tuple[int, int], list[Pair]] = {}
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -258,7 +285,7 @@ class Multivariate(Structure):
             for terms in plain:
                 row = None
                 for source in terms:
-                    term = f(*(b[i : i + 1] for b, i in zip(blocks, source, strict=True)))
+                    term = f(*(row_of(b, i) for b, i in zip(blocks, source, strict=True)))
                     row = term if row is None else row + term
                 rows.append(row)
         else:
@@ -278,6 +305,39 @@ class Multivariate(Structure):
         template = next(row for row in rows if row is not None)
         zero = self.arrays.zeros_like(template)
         return self.arrays.concatenate([zero if row is None else row for row in rows])
+
+    def few_pairs(self, degrees: tuple[int, int]) -> Sequence[Pair] | None:
+        pairs = self.pairs(degrees)
+        plain = not any(isinstance(terms, Weighted) for terms in self.pairings(degrees))
+        return pairs if plain and len(pairs) <= self.few_rows else None
+
+    def pull(self, degrees: tuple[int, int], cotangent: Any, block: Any, total: Any = None) -> Any:
+        if total is not None:
+            for n, i, j, weight in self.pairs(degrees):
+                row_of(total, i).addcmul_(row_of(cotangent, n), row_of(block, j), value=weight)
+            return total
+        rows: list[Any] = [None] * self.size(degrees[0])
+        for n, i, j, weight in self.pairs(degrees):
+            term = row_of(cotangent, n) * row_of(block, j)
+            term = term if weight == 1 else term * weight
+            rows[i] = term if rows[i] is None else rows[i] + term
+        template = next((row for row in rows if row is not None), None)
+        if template is None:
+            return None
+        zero = self.arrays.zeros_like(template)
+        return self.arrays.concatenate([zero if row is None else row for row in rows])
+
+    def pairs(self, degrees: tuple[int, int]) -> Sequence[Pair]:
+        """All that the product of two blocks adds up, one pair of rows after the other."""
+        found = self.paired.get(degrees)
+        if found is None:
+            found = self.paired[degrees] = []
+            for n, terms in enumerate(self.pairings(degrees)):
+                weighted = isinstance(terms, Weighted)
+                sources = terms.sources if weighted else terms
+                weights = (terms.weights if weighted else None) or [1] * len(sources)
+                found += [(n, *source, w) for source, w in zip(sources, weights, strict=True)]
+        return found
 
     def pairings(self, degrees: tuple[int, ...]) -> tuple[Any, ...]:
         """``pairings`` of this set."""
@@ -381,6 +441,7 @@ class Weighted:
 
     def __init__(self, sources: list[tuple[int, ...]], weights: list[Any]) -> None:
         self.count = len(sources)
+        self.sources = sources
         self.places = [_run(list(rows)) for rows in zip(*sources, strict=True)]
         self.weights = None if all(w == 1 for w in weights) else weights
 
@@ -391,6 +452,11 @@ class Weighted:
         """The weighted sum of ``f`` over the products, as a block of one row."""
         terms = f(*(b[place] for b, place in zip(blocks, self.places, strict=True)))
         return arrays.sum(terms, self.weights)
+
+
+def row_of(block: Any, i: int) -> Any:
+    """Row ``i`` of a block, as a block of one row."""
+    return block if len(block) == 1 else block[i : i + 1]
 
 
 def _run(rows: list[int]) -> Any:

@@ -101,10 +101,10 @@ class TaylorTensor(torch.Tensor):
     _blocks: Sequence[Any]
     _structure: Structure
     _level: int
-    _view: tuple[Any, ...] | None
-    _writes: int
-    _variable: Any
-    _viewed: bool
+    _view: tuple[Any, ...] | None = None
+    _writes: int = 0
+    _variable: Any = None
+    _viewed: bool = False
     _sealed = _Seal()
     # numpy scalars on the left of an operator leave the operation to the TaylorTensor
     __array_ufunc__ = None
@@ -127,9 +127,12 @@ class TaylorTensor(torch.Tensor):
         if directions is None:
             if weights is not None:
                 raise ValueError("TaylorTensor: weights= go with directions=")
-            seed = value.new_ones((1,) * value.ndim) if direction is None else direction
-            _check_direction(seed, value, value.shape, "direction")
-            seed = seed.reshape((1,) * (value.ndim - seed.ndim) + tuple(seed.shape))
+            ones = (1,) * value.ndim
+            if direction is None:
+                seed = value.new_ones(ones)
+            else:
+                _check_direction(direction, value, value.shape, "direction")
+                seed = direction.reshape(ones[direction.ndim :] + tuple(direction.shape))
         else:
             seed = directions
             if not isinstance(seed, torch.Tensor) or seed.ndim != value.ndim + 1:
@@ -357,10 +360,11 @@ def nested(arguments: Any) -> bool:
 
 def wrap(blocks: Any, structure: Structure, level: int) -> TaylorTensor:
     """The TaylorTensor of these blocks, an iterable or a stream."""
-    if not isinstance(blocks, Stream):
+    if type(blocks) is not Stream:
         blocks = tuple(blocks)
     value = blocks[0]
-    if _compiling():
+    compiling = _compiling()
+    if compiling:
         plain = innermost(value)
         # NaN, so that a read the trace cannot see is never a plausible number
         fill = plain.new_full((), math.nan).expand(plain.shape)
@@ -376,11 +380,12 @@ def wrap(blocks: Any, structure: Structure, level: int) -> TaylorTensor:
     result._blocks = blocks
     result._structure = structure
     result._level = level
-    result._view = None
-    result._writes = 0
-    result._variable = None
-    result._viewed = False
-    if _compiling():
+    if compiling:
+        # Dynamo does not find the defaults in the class
+        result._view = None
+        result._writes = 0
+        result._variable = None
+        result._viewed = False
         result._sealed = True
     return result
 
@@ -533,19 +538,19 @@ def innermost(x: Any) -> Any:
 
 def full_shape(x: TaylorTensor, k: int) -> tuple[int, ...]:
     """The shape of block ``k`` of ``x`` when it is expanded over the whole value."""
-    shape = tuple(x._blocks[0].shape)
+    shape = x._blocks[0].shape
     return (x._structure.size(k), *shape) if x._structure.leads(k) else shape
 
 
 def full(x: TaylorTensor, k: int) -> torch.Tensor:
     """Block ``k`` of ``x`` as a tensor of its full shape, structural zeros included."""
     value, block = x._blocks[0], x._blocks[k]
+    shape = full_shape(x, k)
     if block is None:
-        return value.new_zeros(full_shape(x, k))
+        return value.new_zeros(shape)
     if block.dtype != value.dtype:
         block = block.to(value.dtype)
-    shape = full_shape(x, k)
-    return block if tuple(block.shape) == shape else block.expand(shape)
+    return block if block.shape == shape else block.expand(shape)
 
 
 def join(
@@ -563,6 +568,8 @@ def join(
     first = tensors[0]
     settle(first)
     level, structure, order = first._level, first._structure, len(first._blocks) - 1
+    if len(tensors) == 1:
+        return level, structure, order
     for x in tensors[1:]:
         settle(x)
         if x._level > level:

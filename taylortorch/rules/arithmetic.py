@@ -102,8 +102,7 @@ def _square_root(structure: Structure, y0: Any, x: Sequence) -> Sequence:
     """``y y = x``: ``y_k = (x_k - sum_{0<i<k} y_i y_{k-i}) / (2 y_0)``; infinite at 0."""
 
     def term(y: Sequence, k: int) -> Any:
-        known = series.square_term(structure, k, y, first=1)
-        rest = series.total((x[k], None if known is None else -known))
+        rest = series.square_term(structure, k, y, first=1, total=x[k], factor=-1)
         return None if rest is None else rest / (2 * y0)
 
     return by_degree(y0, len(x) - 1, term, x)

@@ -8,30 +8,32 @@ a row: its tests, its line in ``docs/ops.md`` and its entry in ``supported()`` f
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from .. import series
+from .. import adjoints, series
 from ..bodies import own_body
-from ..kinds import bind, composite, in_place, ode, piecewise, series_among, slope
+from ..kinds import bind, composite, in_place, ode, operand_of, piecewise, series_among, slope
 from ..kinds import with_inplace_argument as inplace_argument
 from ..registry import Sample, add_rule, call, t
 from ..streams import each
+from ..structures import Structure
 from ..tensor import TaylorTensor, join, run, wrap
 
 LN2, LN10 = math.log(2.0), math.log(10.0)
 ROOT_HALF, ROOT_2PI = math.sqrt(0.5), math.sqrt(2 * math.pi)
 TWO_OVER_ROOT_PI, HALF_ROOT_PI = 2 / math.sqrt(math.pi), math.sqrt(math.pi) / 2
 
-# --- y' = (a + b y + c y**2) x', and a better first slope where this one cancels ------------------
+# --- y' = (a + b y + c y**2) x' ------------------------------------------------------------------
+# then a better first slope where this one cancels, and torch's own product with it
 
 ODE: dict[str, tuple] = {
     "exp": (0, 1, 0),
     "expm1 special.expm1": (1, 1, 0, lambda x, y: torch.exp(x)),
-    "tanh": (1, 0, -1, lambda x, y: 1 - y * y),
+    "tanh": (1, 0, -1, None, torch.ops.aten.tanh_backward.default),
     "sigmoid special.expit": (0, 1, -1, lambda x, y: y * torch.sigmoid(-x)),
     "tan": (1, 0, 1),
     "reciprocal": (0, 0, -1),
@@ -110,6 +112,47 @@ def _silu_slope(x: Any) -> Any:
     x = _within(x, 1000.0)
     up, down = _sigmoids(x)
     return torch.addcmul(up, up, x * down)
+
+
+def _silu_closed(n: int, x: Any) -> list:
+    x = _within(x, 1000.0)
+    up, down = torch.sigmoid(x), torch.sigmoid(-x)
+    d = up * down
+    f = [torch.addcmul(up, x, d)]
+    if n > 1:
+        odd = down - up
+        f.append((x * odd + 2) * d)
+    if n > 2:
+        f.append((3 * odd + x * (1 - 6 * d)) * d)
+    return f
+
+
+def _gelu_closed(n: int, x: Any, approximate: str = "none") -> list | None:
+    if approximate != "none":
+        return None
+    x = _within(x, 50.0)
+    square = x * x
+    bell = torch.exp(-0.5 * square) * (1 / ROOT_2PI)
+    f = [torch.addcmul(0.5 * torch.erfc(-ROOT_HALF * x), x, bell)]
+    if n > 1:
+        f.append((2 - square) * bell)
+    if n > 2:
+        f.append((square - 4) * (x * bell))
+    return f
+
+
+def _softplus_closed(n: int, x: Any, beta: float = 1, threshold: float = 20) -> list:
+    scaled = x if beta == 1 else x * beta
+    above = scaled > threshold
+    up = torch.sigmoid(scaled)
+    f = [torch.where(above, 1.0, up)]
+    if n > 1:
+        down = torch.sigmoid(-scaled)
+        d = torch.where(above, 0.0, up * down)
+        f.append(series.times(d, beta))
+    if n > 2:
+        f.append(series.times(d * (down - up), beta * beta))
+    return f
 
 
 def _mish_slope(x: Any) -> Any:
@@ -218,6 +261,13 @@ SLOPE: dict[str, Any] = {
     ),
 }
 
+# the first derivatives at a value, of functions in the inner layers of networks
+CLOSED: dict[str, Callable] = {
+    "silu": _silu_closed,
+    "gelu": _gelu_closed,
+    "softplus": _softplus_closed,
+}
+
 SAMPLES: dict[str, list[Sample]] = {
     "acosh": [call(t(2, 3, low=1.2, high=3.0))],
     "special.ndtri": [call(t(2, 3))],
@@ -285,7 +335,8 @@ for names, numbers in ODE.items():
 
 for names, derivatives in SLOPE.items():
     pair = isinstance(derivatives, tuple)
-    evaluate = inplace_argument(slope(*derivatives) if pair else slope(derivatives))
+    rule = slope(*derivatives) if pair else slope(derivatives, closed=CLOSED.get(names.split()[0]))
+    evaluate = inplace_argument(rule)
     add_rule(
         names,
         "slope",
@@ -301,17 +352,27 @@ for names, derivatives in SLOPE.items():
 def _rotation(own: Callable, partner: Callable, sign: int, is_sine: bool) -> Callable:
     """sin, cos, sinh or cosh: each needs its partner's series to one degree less."""
 
+    def slope(s: Structure, x: Sequence, y: Sequence, order: int) -> list:
+        first = partner(x[0])
+        terms = [series.integrate_term(s, k, (x, y)) for k in range(1, order + 1)]
+        return [first if is_sine else series.times(first, sign)] + [
+            series.times(term, sign) for term in terms
+        ]
+
     def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
-        (x,), _, _ = bind(func, ("input",), args, kwargs)
-        series_among(func, (x,))
-        level, structure, order = join(func, (x,), by_entry=True)
-        value = x._blocks[0]
-        y0 = func(value)
-        if order == 0:
-            return wrap((y0,), structure, level)
-        pair = (y0, partner(value)) if is_sine else (partner(value), y0)
-        sine, cosine = series.rotate(structure, *pair, x._blocks, sign, is_sine)
-        return wrap(sine if is_sine else cosine, structure, level)
+        x, _, _ = operand_of(func, ("input",), args, kwargs)
+        order = len(x._blocks) - 1
+
+        def forward(s: Structure, x: Sequence) -> Sequence:
+            y0 = func(x[0])
+            if order == 0:
+                return (y0,)
+            pair = (y0, partner(x[0])) if is_sine else (partner(x[0]), y0)
+            sine, cosine = series.rotate(s, *pair, x, sign, is_sine)
+            return sine if is_sine else cosine
+
+        y = adjoints.apply(forward, slope, order + 1, x._structure, x._blocks)
+        return wrap(y, x._structure, x._level)
 
     return evaluate
 
