@@ -268,13 +268,17 @@ def _slope_of_one(derivative: Callable, names: Sequence[str], closed: Callable |
         x, others, kwargs = operand_of(func, names, args, kwargs)
         level, structure, order = x._level, x._structure, len(x._blocks) - 1
 
+        def in_closed_form(x: Sequence[Any], count: int) -> list | None:
+            if closed is None or count > 3 or type(x) is Stream or x[0].is_complex():
+                return None
+            return run(closed, count, x[0], *others, **kwargs)
+
         def slope(s: Structure, x: Sequence[Any], _: Any, order: int) -> Sequence[Any]:
             if order == 0 or is_constant(x):
                 return [run(derivative, x[0], *others, **kwargs)] + [None] * order
-            if closed is not None and order < 3 and type(x) is not Stream and not x[0].is_complex():
-                f = run(closed, order + 1, x[0], *others, **kwargs)
-                if f is not None:
-                    return series.along(s, f, x)
+            f = in_closed_form(x, order + 1)
+            if f is not None:
+                return series.along(s, f, x)
             lower = s.truncated(order)
             g = run(derivative, wrap(x[: order + 1], lower, level), *others, **kwargs)
             return blocks_at(g, level, lower, order)
@@ -283,6 +287,9 @@ def _slope_of_one(derivative: Callable, names: Sequence[str], closed: Callable |
             y0 = func(x[0], *others, **kwargs)
             if is_constant(x):
                 return [y0] + [None] * order
+            f = in_closed_form(x, order) if order < 3 else None
+            if f is not None:
+                return series.along(s, [y0, *f], x)
             return series.integrate(s, y0, (x, slope(s, x, None, order - 1)))
 
         if any(isinstance(a, torch.Tensor) for a in (*others, *kwargs.values())):

@@ -291,8 +291,8 @@ def along(s: Structure, f: Sequence[Block], x: Series) -> list[Block]:
     if len(f) > 1:
         result.append(product(s, 1, x[1], 0, f[1]))
     if len(f) > 2:
-        bent = product(s, 1, x[1], 0, f[2])
-        result.append(add_product(s, product(s, 2, x[2], 0, f[1]), 1, x[1], 1, bent, 1, 2))
+        square = product(s, 1, x[1], 1, x[1])
+        result.append(add_product(s, product(s, 2, x[2], 0, f[1]), 2, square, 0, f[2], 1, 2))
     return result
 
 

@@ -19,7 +19,7 @@ from ..bodies import own_body
 from ..kinds import bind, composite, in_place, ode, operand_of, piecewise, series_among, slope
 from ..kinds import with_inplace_argument as inplace_argument
 from ..registry import Sample, add_rule, call, t
-from ..streams import each
+from ..streams import Stream, each
 from ..structures import Structure
 from ..tensor import TaylorTensor, join, run, wrap
 
@@ -367,7 +367,11 @@ def _rotation(own: Callable, partner: Callable, sign: int, is_sine: bool) -> Cal
             y0 = func(x[0])
             if order == 0:
                 return (y0,)
-            pair = (y0, partner(x[0])) if is_sine else (partner(x[0]), y0)
+            other = partner(x[0])
+            if order < 3 and type(x) is not Stream:
+                first = other if is_sine else series.times(other, sign)
+                return series.along(s, [y0, first, series.times(y0, sign)][: order + 1], x)
+            pair = (y0, other) if is_sine else (other, y0)
             sine, cosine = series.rotate(s, *pair, x, sign, is_sine)
             return sine if is_sine else cosine
 
