@@ -3,18 +3,24 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-# an environment of its own: the one that the suite runs in stays as it is
+SITE_STAMP := .venv/.site-installed
+# environments of their own: the one that the suite runs in stays as it is
 OTHERS := .venv-third-party
 OTHERS_STAMP := $(OTHERS)/.installed
+BENCH := .venv-bench
+BENCH_STAMP := $(BENCH)/.installed
 
-.PHONY: help demo test slow third-party ops accuracy format clean
+.PHONY: help demo test slow third-party docs release bench ops accuracy format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    the Stack Overflow question, answered: derivatives of every sample at once"
 	@echo "make test    lint, types and the whole test-suite"
 	@echo "make slow    the long sweeps, beside the suite"
-	@echo "make third-party  models of other packages from PyPI"
+	@echo "make third-party  models of other packages from PyPI, and the packages it plugs into"
+	@echo "make docs    the documentation site, into site/"
+	@echo "make release the wheel and the sdist, built, installed elsewhere and tried there"
+	@echo "make bench   everything measured against its peers: docs/benchmarks.md (half an hour)"
 	@echo "make ops     regenerate docs/ops.md from the rules"
 	@echo "make accuracy  measure every function again: docs/accuracy.md and its picture (minutes)"
 	@echo "make format  format the code"
@@ -48,12 +54,38 @@ $(OTHERS_STAMP): pyproject.toml constraints.txt
 	@echo "==> making $(OTHERS) and installing the packages whose models are tested (once)"
 	@test -x $(OTHERS)/bin/python || $(PYTHON) -m venv $(OTHERS)
 	@$(OTHERS)/bin/python -m pip install --quiet -c constraints.txt torch
-	@$(OTHERS)/bin/python -m pip install --quiet -c constraints.txt -e '.[test,third-party]'
+	@$(OTHERS)/bin/python -m pip install --quiet -c constraints.txt -e '.[test,third-party,integrations]'
 	@touch $(OTHERS_STAMP)
 
 third-party: $(OTHERS_STAMP)
-	@echo "==> pytest, models of other packages"
-	@OMP_NUM_THREADS=1 $(OTHERS)/bin/python -m pytest -n 2 -m third_party tests/third_party
+	@echo "==> pytest, models of other packages and the packages that taylortorch plugs into"
+	@OMP_NUM_THREADS=1 $(OTHERS)/bin/python -m pytest -n 2 -m 'third_party or integrations' \
+		tests/third_party tests/integrations
+
+$(SITE_STAMP): $(STAMP)
+	@echo "==> installing what builds the site (once)"
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	@touch $(SITE_STAMP)
+
+docs: $(SITE_STAMP)
+	@echo "==> mkdocs"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "==> pytest, the site and its notebooks"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m docs tests/test_site.py
+
+release: $(STAMP)
+	@echo "==> pytest, the wheel and the sdist"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m release tests/test_release.py
+
+$(BENCH_STAMP): pyproject.toml constraints.txt
+	@echo "==> making $(BENCH) and installing the peers (once)"
+	@test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
+	@$(BENCH)/bin/python -m pip install --quiet -c constraints.txt torch
+	@$(BENCH)/bin/python -m pip install --quiet -c constraints.txt -e '.[bench]'
+	@touch $(BENCH_STAMP)
+
+bench: $(BENCH_STAMP)
+	@$(BENCH)/bin/python -m benchmarks
 
 ops: $(STAMP)
 	@$(BIN)/python docs/make_ops.py
@@ -66,4 +98,4 @@ format: $(STAMP)
 	@$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv $(OTHERS) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv $(OTHERS) $(BENCH) site .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

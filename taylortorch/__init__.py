@@ -4,7 +4,7 @@ Wrap the inputs of any model as ``TaylorTensor``, run it, and read all input der
 order, from one forward pass; train on them with one ordinary ``backward()``.
 """
 
-from . import func, testing
+from . import distributed, func, testing
 from . import rules as _rules
 from .extend import register_rule
 from .integrate import TaylorSolution, odeint_taylor
@@ -34,6 +34,7 @@ __all__ = [
     "compose",
     "curl",
     "d",
+    "distributed",
     "div",
     "func",
     "grad",

@@ -242,9 +242,14 @@ def compressed(
     if count <= width or ((known or not plain) and count < 2 * width):
         return None
     block = rows.new_ones((1,) * (len(shape) + 1))
-    # the factorisation pays where later products are larger than the rows
+    # the factorisation pays where later products are larger than the rows, and where the directions
+    # that it saves, sample by sample, outweigh it
     small = count <= math.prod(shape)
-    if plain and small and not known and not torch._C._functorch.is_functorch_wrapped_tensor(basis):
+    pays = (count - width) * (math.prod(shape) // width) >= 2 * count
+    if not pays and count < 2 * width:
+        return None
+    transformed = torch._C._functorch.is_functorch_wrapped_tensor(basis)
+    if plain and small and pays and not known and not transformed:
         orthonormal, factor = torch.linalg.qr(basis)
         return Owned(Compressed(structure, orthonormal, weights), -1, width, 1, factor), block
     if plain:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import torch
 from torch.autograd import forward_ad
@@ -28,7 +28,9 @@ from .registry import (
     UnsupportedFunction,
     claim,
 )
-from .tensor import TaylorTensor, constant_like, flatten, run
+from .tensor import TaylorTensor, constant_in_traces, constant_like, flatten, run
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 _WHO = "taylortorch.register_rule"
 _ABSENT: Any = inspect.Parameter.empty
@@ -36,6 +38,29 @@ _BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_
 _BATCHED = "FuncTorchBatched"
 
 
+@overload
+def register_rule(
+    function: _F,
+    *,
+    derivative: Callable | Sequence[Callable | None] | None = None,
+    ode: tuple[float, float, float] | None = None,
+    form: str | None = None,
+    composite: Callable | None = None,
+    evaluate: Evaluator | None = None,
+    samples: Iterable[Sample] = (),
+    replace: bool = False,
+) -> _F: ...
+@overload
+def register_rule(
+    *,
+    derivative: Callable | Sequence[Callable | None] | None = None,
+    ode: tuple[float, float, float] | None = None,
+    form: str | None = None,
+    composite: Callable | None = None,
+    evaluate: Evaluator | None = None,
+    samples: Iterable[Sample] = (),
+    replace: bool = False,
+) -> Callable[[_F], _F]: ...
 def register_rule(
     function: Any = _ABSENT,
     *,
@@ -143,8 +168,8 @@ class _Target:
         self.plain: Callable = function
         self.call: Callable = function
         # asked at each call, since formulas may be registered later, but not traced
-        self.records = torch.compiler.assume_constant_result(lambda: _records(self))
-        self.maps = torch.compiler.assume_constant_result(lambda: _maps(self))
+        self.records = constant_in_traces(lambda: _records(self))
+        self.maps = constant_in_traces(lambda: _maps(self))
 
     def names(self, count: int) -> tuple[str, ...]:
         """What to call the first ``count`` arguments."""

@@ -16,7 +16,7 @@ import itertools
 import math
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, TypeVar, overload
 
 import torch
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
@@ -33,6 +33,8 @@ from .tensor import (
     untraced,
     wrap,
 )
+
+_State = TypeVar("_State")
 
 _WHO = "taylortorch.odeint_taylor"
 
@@ -94,6 +96,34 @@ class TaylorSolution:
         return tree_unflatten(leaves, self._spec)
 
 
+@overload
+def odeint_taylor(
+    func: Callable[[Any, Any], Any],
+    y0: _State,
+    t: torch.Tensor,
+    *,
+    rtol: float = 1e-7,
+    atol: float = 1e-9,
+    order: int | None = None,
+    max_step: float = math.inf,
+    max_steps: int = 100_000,
+    dense_output: Literal[False] = False,
+    callback: Callable[[float, float], None] | None = None,
+) -> _State: ...
+@overload
+def odeint_taylor(
+    func: Callable[[Any, Any], Any],
+    y0: _State,
+    t: torch.Tensor,
+    *,
+    rtol: float = 1e-7,
+    atol: float = 1e-9,
+    order: int | None = None,
+    max_step: float = math.inf,
+    max_steps: int = 100_000,
+    dense_output: Literal[True],
+    callback: Callable[[float, float], None] | None = None,
+) -> tuple[_State, TaylorSolution]: ...
 @untraced
 def odeint_taylor(
     func: Callable[[Any, Any], Any],

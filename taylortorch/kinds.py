@@ -290,7 +290,8 @@ def _slope_of_one(derivative: Callable, names: Sequence[str], closed: Callable |
             f = in_closed_form(x, order) if order < 3 else None
             if f is not None:
                 return series.along(s, [y0, *f], x)
-            return series.integrate(s, y0, (x, slope(s, x, None, order - 1)))
+            g = aligned(slope(s, x, None, order - 1), y0.ndim, s)
+            return series.integrate(s, y0, (aligned(x, y0.ndim, s), g))
 
         if any(isinstance(a, torch.Tensor) for a in (*others, *kwargs.values())):
             y = forward(structure, x._blocks)

@@ -64,7 +64,10 @@ class Coordinates:
         return math.prod(self.event)
 
 
-def d(u: TaylorTensor, *wrt: TaylorTensor, order: int | None = None) -> TaylorTensor:
+# type checkers take what torch returns for a plain tensor, a series or not: so do the annotations
+
+
+def d(u: torch.Tensor, *wrt: torch.Tensor, order: int | None = None) -> TaylorTensor:
     """The partial derivative of ``u`` with respect to each of ``wrt`` in turn, sample by sample.
 
     ``d(u, x, x, t)`` is u_xxt; ``d(u, x, order=3)`` is u_xxx. The result has the shape of ``u``.
@@ -78,6 +81,12 @@ def d(u: TaylorTensor, *wrt: TaylorTensor, order: int | None = None) -> TaylorTe
         TypeError: ``u`` carries no series, or a ``wrt`` is not a variable.
         ValueError: nothing to differentiate by, a ``wrt`` of several coordinates, or a derivative
             that was not seeded.
+
+    >>> import torch, taylortorch as tt
+    >>> x, t = tt.variables(torch.tensor([[2.0]]), torch.tensor([[3.0]]), order=3)
+    >>> u = x**2 * t
+    >>> tt.d(u, t).value, tt.d(u, x, order=2).value, tt.d(u, x, x, t).value
+    (tensor([[4.]]), tensor([[6.]]), tensor([[2.]]))
     """
     who = "taylortorch.d"
     if order is not None:
@@ -97,17 +106,18 @@ def d(u: TaylorTensor, *wrt: TaylorTensor, order: int | None = None) -> TaylorTe
     if order is not None:
         parts = parts * order
     _check(who, u, *parts)
+    result: Any = u
     if order == 0:
-        return u
+        return result
     if any(part.mix is not None for part in parts) or len({part.root._level for part in parts}) > 1:
         for part in parts:
-            u = _gradient(who, u, part).select(-1, 0)
-        return u
+            result = _gradient(who, result, part).select(-1, 0)
+        return result
     numbers = [part.numbers[0] for part in parts]
     return _partials(who, u, parts[0].root, [numbers]).select(-1, 0)
 
 
-def grad(u: TaylorTensor, *wrt: TaylorTensor) -> TaylorTensor:
+def grad(u: torch.Tensor, *wrt: torch.Tensor) -> TaylorTensor:
     """The gradient of ``u``, sample by sample: ``(*u.shape, *event)`` (see the module).
 
     Args:
@@ -129,16 +139,23 @@ def grad(u: TaylorTensor, *wrt: TaylorTensor) -> TaylorTensor:
     return _shaped(_gradient(who, u, where), where.event)
 
 
-def jacobian(u: TaylorTensor, *wrt: TaylorTensor) -> TaylorTensor:
+def jacobian(u: torch.Tensor, *wrt: torch.Tensor) -> TaylorTensor:
     """The Jacobian of a vector field: entry ``[..., i, j]`` is the derivative of ``u_i`` along
-    coordinate ``j``. Shapes, arguments and errors as ``grad``."""
+    coordinate ``j``. Shapes, arguments and errors as ``grad``.
+
+    >>> import torch, taylortorch as tt
+    >>> x = tt.variables(torch.tensor([[2.0, 3.0]]), order=1)
+    >>> tt.jacobian(torch.stack([x[:, 0] * x[:, 1], x[:, 1]], -1), x).value
+    tensor([[[3., 2.],
+             [0., 1.]]])
+    """
     who = "taylortorch.jacobian"
     where = Coordinates(who, wrt)
     _check(who, u, where)
     return _shaped(_gradient(who, u, where), where.event)
 
 
-def div(field: TaylorTensor, *wrt: TaylorTensor) -> TaylorTensor:
+def div(field: torch.Tensor, *wrt: torch.Tensor) -> TaylorTensor:
     """The divergence ``sum_i d F_i / d x_i``, without the trailing axes that ``field`` shares with
     the variables.
 
@@ -150,6 +167,11 @@ def div(field: TaylorTensor, *wrt: TaylorTensor) -> TaylorTensor:
     Raises:
         ValueError: ``field`` does not have one component per coordinate; as for ``grad``.
         TypeError: as for ``grad``.
+
+    >>> import torch, taylortorch as tt
+    >>> x = tt.variables(torch.tensor([[2.0, 3.0]]), order=1)
+    >>> tt.div(x**2, x).value
+    tensor([10.])
     """
     who = "taylortorch.div"
     where = Coordinates(who, wrt)
@@ -159,9 +181,15 @@ def div(field: TaylorTensor, *wrt: TaylorTensor) -> TaylorTensor:
     return run(torch.diagonal, slopes, 0, -2, -1).sum(-1)
 
 
-def curl(field: TaylorTensor, *wrt: TaylorTensor) -> TaylorTensor:
+def curl(field: torch.Tensor, *wrt: torch.Tensor) -> TaylorTensor:
     """The curl: a vector ``(..., 3)`` in three dimensions, the scalar ``d F_1/d x_0 - d F_0/d x_1``
-    in two. Arguments and errors as ``div``."""
+    in two. Arguments and errors as ``div``.
+
+    >>> import torch, taylortorch as tt
+    >>> x = tt.variables(torch.tensor([[2.0, 3.0]]), order=1)
+    >>> tt.curl(torch.stack([-x[:, 1], x[:, 0]], -1), x).value
+    tensor([2.])
+    """
     who = "taylortorch.curl"
     where = Coordinates(who, wrt)
     _check(who, field, where)
@@ -178,11 +206,16 @@ def curl(field: TaylorTensor, *wrt: TaylorTensor) -> TaylorTensor:
     return run(lambda: torch.stack([turn(1, 2), turn(2, 0), turn(0, 1)], -1))
 
 
-def laplacian(u: TaylorTensor, *wrt: TaylorTensor) -> TaylorTensor:
+def laplacian(u: torch.Tensor, *wrt: torch.Tensor) -> TaylorTensor:
     """The Laplacian ``sum_i d^2 u / d x_i^2``, in the shape of ``u``.
 
     Arguments and errors as ``grad``. Variables made with ``derivatives="laplacian"`` carry the sum
     as one coefficient.
+
+    >>> import torch, taylortorch as tt
+    >>> x = tt.variables(torch.tensor([[2.0, 3.0]]), derivatives="laplacian")
+    >>> tt.laplacian((x**3).sum(-1), x).value
+    tensor([30.])
     """
     who = "taylortorch.laplacian"
     where = Coordinates(who, wrt)
@@ -193,10 +226,16 @@ def laplacian(u: TaylorTensor, *wrt: TaylorTensor) -> TaylorTensor:
     return run(torch.diagonal, second, 0, -2, -1).sum(-1)
 
 
-def hessian(u: TaylorTensor, *wrt: TaylorTensor) -> TaylorTensor:
+def hessian(u: torch.Tensor, *wrt: torch.Tensor) -> TaylorTensor:
     """The Hessian, sample by sample: ``(*u.shape, *event, *event)``.
 
     Arguments and errors as ``grad``.
+
+    >>> import torch, taylortorch as tt
+    >>> x = tt.variables(torch.tensor([[2.0, 3.0]]))
+    >>> tt.hessian(x[:, 0] ** 2 * x[:, 1], x).value
+    tensor([[[6., 4.],
+             [4., 0.]]])
     """
     who = "taylortorch.hessian"
     where = Coordinates(who, wrt)
@@ -205,7 +244,7 @@ def hessian(u: TaylorTensor, *wrt: TaylorTensor) -> TaylorTensor:
     return second.reshape((*u.shape, *where.event, *where.event))
 
 
-def hvp(u: TaylorTensor, x: TaylorTensor, v: torch.Tensor) -> TaylorTensor:
+def hvp(u: torch.Tensor, x: torch.Tensor, v: torch.Tensor) -> TaylorTensor:
     """The Hessian-vector product ``H v``: ``(*u.shape, *event)``.
 
     Args:
@@ -215,6 +254,11 @@ def hvp(u: TaylorTensor, x: TaylorTensor, v: torch.Tensor) -> TaylorTensor:
 
     Raises:
         TypeError, ValueError: as for ``grad``; ``v`` of another shape.
+
+    >>> import torch, taylortorch as tt
+    >>> x = tt.variables(torch.tensor([[2.0, 3.0]]))
+    >>> tt.hvp(x[:, 0] ** 2 * x[:, 1], x, torch.tensor([1.0, 0.0])).value
+    tensor([[6., 4.]])
     """
     who = "taylortorch.hvp"
     where = Coordinates(who, [x])
@@ -224,7 +268,7 @@ def hvp(u: TaylorTensor, x: TaylorTensor, v: torch.Tensor) -> TaylorTensor:
     return _shaped(run(lambda: (second * vector).sum(-1)), where.event)
 
 
-def normal_derivative(u: TaylorTensor, x: TaylorTensor, normal: torch.Tensor) -> TaylorTensor:
+def normal_derivative(u: torch.Tensor, x: torch.Tensor, normal: torch.Tensor) -> TaylorTensor:
     """The derivative along ``normal``: ``sum_i n_i d u / d x_i``, in the shape of ``u``.
 
     Args:
@@ -235,6 +279,11 @@ def normal_derivative(u: TaylorTensor, x: TaylorTensor, normal: torch.Tensor) ->
 
     Raises:
         TypeError, ValueError: as for ``grad``; ``normal`` of another shape.
+
+    >>> import torch, taylortorch as tt
+    >>> x = tt.variables(torch.tensor([[2.0, 3.0]]), order=1)
+    >>> tt.normal_derivative((x**2).sum(-1), x, torch.tensor([0.6, 0.8])).value
+    tensor([7.2000])
     """
     who = "taylortorch.normal_derivative"
     where = Coordinates(who, [x])
@@ -342,9 +391,12 @@ def _slice_of(who: str, x: Any) -> tuple[TaylorTensor, list[int] | torch.Tensor,
     while isinstance(root, TaylorTensor) and root._variable is None and root._view is not None:
         root = root._view[0]
     if not isinstance(root, TaylorTensor) or root._variable is None:
+        what = f"a {type(x).__name__} is not a variable"
+        if isinstance(x, TaylorTensor):
+            what = "a TaylorTensor made otherwise, or computed from one, is not a variable"
         raise TypeError(
             f"{who}: differentiate with respect to what taylortorch.variables returned, or a slice "
-            f"of it such as X[:, 0:1]; a {type(x).__name__} computed from it is not a variable"
+            f"of it such as X[:, 0:1]; {what}"
         )
     if root._writes:
         raise TypeError(f"{who}: the variable was written to; it is no longer independent")
@@ -441,7 +493,7 @@ def _not_seeded(
     )
 
 
-def _components(who: str, field: TaylorTensor, where: Coordinates) -> Any:
+def _components(who: str, field: torch.Tensor, where: Coordinates) -> Any:
     """The field with one last axis for its components."""
     event = where.event
     if tuple(field.shape[field.ndim - len(event) :]) != event or field.ndim < len(event):
@@ -454,7 +506,7 @@ def _components(who: str, field: TaylorTensor, where: Coordinates) -> Any:
     return field.reshape((*field.shape[: field.ndim - len(event)], where.count))
 
 
-def _per_sample(who: str, name: str, v: Any, u: TaylorTensor, where: Coordinates) -> Any:
+def _per_sample(who: str, name: str, v: Any, u: torch.Tensor, where: Coordinates) -> Any:
     """A vector per sample, with axes of size 1 for those of ``u`` beyond the batch."""
     batch, event = where.batches[0], where.event
     shape = tuple(v.shape) if isinstance(v, torch.Tensor) else None

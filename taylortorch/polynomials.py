@@ -16,7 +16,7 @@ from .structures import Bundle, Line, Structure
 from .tensor import TaylorTensor, check_value, full, innermost, run, settle, wrap
 
 
-def compose(outer: TaylorTensor, inner: TaylorTensor) -> TaylorTensor:
+def compose(outer: torch.Tensor, inner: torch.Tensor) -> TaylorTensor:
     """The series of ``f(x(t))`` from that of ``f`` about the value of ``x``, and that of ``x``.
 
     With ``outer = f_0 + f_1 s + f_2 s^2 + ...``, ``s`` being counted from ``inner.value``, and
@@ -44,8 +44,8 @@ def compose(outer: TaylorTensor, inner: TaylorTensor) -> TaylorTensor:
     [1.0, 1.0, 1.0, 0.0, -3.0]
     """
     who = "taylortorch.compose"
-    _check_series(outer, f"{who}: outer")
-    _check_series(inner, f"{who}: inner")
+    outer = _series(outer, f"{who}: outer")
+    inner = _series(inner, f"{who}: inner")
     if not isinstance(outer._structure, Line):
         raise ValueError(
             f"{who}: outer must be a series along one line, f(TaylorTensor(x.value, order=K)); "
@@ -65,7 +65,7 @@ def compose(outer: TaylorTensor, inner: TaylorTensor) -> TaylorTensor:
     return wrap(run(series.compose, structure, f, x), structure, inner._level)
 
 
-def invert(y: TaylorTensor, value: torch.Tensor | None = None) -> TaylorTensor:
+def invert(y: torch.Tensor, value: torch.Tensor | None = None) -> TaylorTensor:
     """The series of the inverse function: ``t`` as a function of ``y``, entry by entry.
 
     For ``y = c_0 + c_1 t + c_2 t^2 + ...`` with ``c_1 != 0`` everywhere it is the ``t = b_1 s + b_2
@@ -90,7 +90,7 @@ def invert(y: TaylorTensor, value: torch.Tensor | None = None) -> TaylorTensor:
     [0.0, 1.0, -1.0, 1.5, -2.666666667, 5.208333333]
     """
     who = "taylortorch.invert"
-    structure = _line_or_directions(who, y)
+    y, structure = _line_or_directions(who, y)
     if y.order == 0:
         raise ValueError(f"{who}: y has order 0: no coefficient says how it depends on t")
     first = y._blocks[1]
@@ -109,25 +109,26 @@ def invert(y: TaylorTensor, value: torch.Tensor | None = None) -> TaylorTensor:
     return wrap([value, *blocks[1:]], structure, y._level)
 
 
-def _check_series(x: Any, name: str) -> None:
+def _series(x: Any, name: str) -> TaylorTensor:
     if not isinstance(x, TaylorTensor):
         raise TypeError(f"{name} must be a TaylorTensor, got {type(x).__name__}")
     settle(x)
+    return x
 
 
-def _line_or_directions(who: str, y: Any) -> Structure:
-    _check_series(y, f"{who}: y")
+def _line_or_directions(who: str, y: Any) -> tuple[TaylorTensor, Structure]:
+    y = _series(y, f"{who}: y")
     if not isinstance(y._structure, (Line, Bundle)):
         raise ValueError(
             f"{who}: y must be a line or several directions, it has {y._structure.describe()}"
         )
-    return y._structure
+    return y, y._structure
 
 
 # --- radius of convergence ------------------------------------------------------------------------
 
 
-def radius_of_convergence(y: TaylorTensor) -> torch.Tensor:
+def radius_of_convergence(y: torch.Tensor) -> torch.Tensor:
     r"""How far from the point of expansion the nearest singularity is, estimated for each entry.
 
     Three estimates of ``1/R`` are made from the highest coefficients, each at the order ``K`` and
@@ -164,7 +165,7 @@ def radius_of_convergence(y: TaylorTensor) -> torch.Tensor:
     tensor([1.0000, 1.5000], dtype=torch.float64)
     """
     who = "taylortorch.radius_of_convergence"
-    _line_or_directions(who, y)
+    y, _ = _line_or_directions(who, y)
     if y.order < 4:
         raise ValueError(f"{who} needs a series of order 4 at least, this one has {y.order}")
     value = innermost(y)

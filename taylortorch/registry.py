@@ -54,12 +54,12 @@ class Sample:
 
 
 def t(*shape: int, low: float = 0.2, high: float = 0.8) -> T:
-    """A float64 tensor for a sample call."""
+    """A float64 tensor of this shape for a sample call, its entries drawn between low and high."""
     return T(shape, low, high)
 
 
 def call(*args: Any, **kwargs: Any) -> Sample:
-    """The sample call of a row."""
+    """A sample call with these arguments; each ``t(...)`` among them is a tensor to be drawn."""
     return Sample(args, kwargs)
 
 
@@ -282,6 +282,12 @@ def name_of(function: Any) -> str:
 
 def refusal(function: Any) -> UnsupportedFunction:
     """The error for a function without a rule: its name, the reason, the ways out."""
+    if isinstance(function, torch._C.ScriptMethod):
+        return UnsupportedFunction(
+            f"the {function.name} of a scripted or traced module (torch.jit) runs in C++ and would "
+            "lose the coefficients of a TaylorTensor: call the module that it was made from, or "
+            "torch.compile of that"
+        )
     name = name_of(function)
     reason = REFUSED.get(function)
     if reason is None and isinstance(function, OPERATOR_TYPES):

@@ -9,10 +9,11 @@ mode is made of, and its ``__torch_dispatch__`` turns every read that C++ attemp
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -20,6 +21,8 @@ from torch.overrides import TorchFunctionMode
 from .registry import UnsupportedFunction, name_of, refusal, rule_for
 from .streams import Stream
 from .structures import Bundle, Collapsed, Line, Multivariate, Structure, meeting
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 LINE = Line()
 _SPARSE = {
@@ -40,12 +43,42 @@ _without_torch_function = torch._C.DisableTorchFunctionSubclass
 _NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}
 
 
-def untraced(function: Any) -> Any:
+def untraced(function: _F) -> _F:
     """Keep Dynamo from compiling this function, or what it calls, as a piece of its own."""
     dynamo = torch._C._dynamo.eval_frame  # type: ignore[attr-defined]
     skip = dynamo._FrameExecStrategy(dynamo._FrameAction.SKIP, dynamo._FrameAction.SKIP)
     dynamo.set_code_exec_strategy(function.__code__, skip)
     return function
+
+
+def constant_in_traces(function: _F) -> _F:
+    """Have Dynamo call this function while it traces, and take its result for a constant."""
+    # what torch.compiler.assume_constant_result does; that imports all of Dynamo first, which
+    # takes longer than the rest of torch
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+@constant_in_traces
+def _find_in_tuples() -> bool:
+    """Have Dynamo look for TaylorTensors in tuples of arguments too: torch 2.13 looks in lists."""
+    from torch._dynamo.variables import torch_function
+    from torch._dynamo.variables.lists import TupleVariable
+
+    in_lists: Any = torch_function._flatten_vts
+    if not hasattr(in_lists, "__wrapped__"):
+
+        @functools.wraps(in_lists)
+        def in_both(variables: Any) -> list[Any]:
+            found: list[Any] = []
+            variable: Any
+            for variable in in_lists(variables):
+                inside = isinstance(variable, TupleVariable)
+                found += in_both(variable.items) if inside else [variable]
+            return found
+
+        vars(torch_function)["_flatten_vts"] = in_both
+    return True
 
 
 class _Seal:
@@ -138,7 +171,8 @@ class TaylorTensor(torch.Tensor):
             if not isinstance(seed, torch.Tensor) or seed.ndim != value.ndim + 1:
                 raise ValueError(
                     f"TaylorTensor: directions must have shape (R, *{tuple(value.shape)}), "
-                    f"got {_shape_of(seed)}"
+                    f"got {_shape_of(seed)}; an axis of size 1 is a direction that is the same "
+                    "along it"
                 )
             count = seed.shape[0]
             _check_direction(seed, value, (count, *value.shape), "directions")
@@ -158,6 +192,11 @@ class TaylorTensor(torch.Tensor):
         Raises:
             ValueError: an empty sequence, or coefficients of different shapes, dtypes or devices.
             TypeError: a coefficient that is not a floating-point or complex tensor.
+
+        >>> import torch, taylortorch as tt
+        >>> x = tt.TaylorTensor.from_coeffs([torch.tensor(c) for c in (1.0, 2.0, 3.0)])
+        >>> [float(c) for c in (x * x).coeffs]  # (1 + 2 t + 3 t^2)^2
+        [1.0, 4.0, 10.0]
         """
         blocks = tuple(coeffs)
         if not blocks:
@@ -224,7 +263,7 @@ class TaylorTensor(torch.Tensor):
             )
         return self._structure.indices
 
-    def at(self, *offsets: Any) -> Any:
+    def at(self, *offsets: Any) -> torch.Tensor:
         """The value of the Taylor polynomial away from the point of expansion, by Horner's rule.
 
         Args:
@@ -365,6 +404,7 @@ def wrap(blocks: Any, structure: Structure, level: int) -> TaylorTensor:
     value = blocks[0]
     compiling = _compiling()
     if compiling:
+        _find_in_tuples()
         plain = innermost(value)
         # NaN, so that a read the trace cannot see is never a plausible number
         fill = plain.new_full((), math.nan).expand(plain.shape)
@@ -432,6 +472,11 @@ def check_order(order: Any) -> None:
 
 
 def _check_direction(seed: Any, value: torch.Tensor, shape: Sequence[int], name: str) -> None:
+    if isinstance(seed, int):
+        raise TypeError(
+            f"TaylorTensor: {name} must be a tensor, got {type(seed).__name__}; the order is given "
+            "by name: TaylorTensor(x, order=2)"
+        )
     check_value(seed, f"TaylorTensor: {name}")
     fits = seed.ndim <= len(shape) and all(
         a == b or a == 1 for a, b in zip(reversed(seed.shape), reversed(tuple(shape)), strict=False)
@@ -466,7 +511,9 @@ def _shape_of(x: Any) -> Any:
 class _Open(threading.local):
     """The level of the innermost expansion that is under way: a transform, an integration."""
 
-    level = 0
+    def __init__(self) -> None:
+        # of the instance, in every thread from the start: Dynamo guards on its being there
+        self.level = 0
 
 
 _open = _Open()

@@ -9,7 +9,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import torch
 
@@ -71,6 +71,34 @@ class TorchArrays:
         return block.sum(0, keepdim=True)
 
 
+@overload
+def variables(
+    value: torch.Tensor,
+    /,
+    *,
+    order: int | Sequence[int] | None = None,
+    derivatives: str | Iterable[str | tuple[int, ...]] | None = None,
+    event_dims: int | Sequence[int] | None = None,
+) -> TaylorTensor: ...
+@overload
+def variables(
+    first: torch.Tensor,
+    second: torch.Tensor,
+    /,
+    *rest: torch.Tensor,
+    order: int | Sequence[int] | Mapping[str, int] | None = None,
+    derivatives: str | Iterable[str | tuple[int, ...]] | None = None,
+    event_dims: int | Sequence[int] | Mapping[str, int] | None = None,
+    **named: torch.Tensor,
+) -> tuple[TaylorTensor, ...]: ...
+@overload
+def variables(
+    *values: torch.Tensor,
+    order: int | Sequence[int] | Mapping[str, int] | None = None,
+    derivatives: str | Iterable[str | tuple[int, ...]] | None = None,
+    event_dims: int | Sequence[int] | Mapping[str, int] | None = None,
+    **named: torch.Tensor,
+) -> Any: ...
 def variables(
     *values: torch.Tensor,
     order: int | Sequence[int] | Mapping[str, int] | None = None,

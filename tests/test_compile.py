@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -425,3 +426,36 @@ def test_a_series_returned_where_graph_breaks_are_allowed(backend: str) -> None:
         torch.testing.assert_close(a, b)
     with pytest.raises(tt.UnsupportedFunction):
         y.untyped_storage()
+
+
+def test_transforms_in_a_thread_that_ran_none_before() -> None:
+    """What a thread knows of open expansions is there when its first one is compiled."""
+
+    def slopes() -> list[torch.Tensor]:
+        transforms = [tt.func.jacfwd(f) for f in (torch.sin, torch.cos)]
+        return [compiled(transform)(torch.zeros(1)) for transform in transforms]
+
+    with ThreadPoolExecutor(1) as fresh:
+        sine, cosine = fresh.submit(slopes).result()
+    assert (sine, cosine) == (1, 0)
+
+
+def test_a_tuple_of_series() -> None:
+    """Dynamo looks for subclasses in lists of arguments, and by itself not in tuples."""
+
+    def f(x: torch.Tensor) -> torch.Tensor:
+        y = tt.TaylorTensor(x)
+        return torch.cat((torch.sin(y), torch.stack((y, y * y)).sum(0)), -1).coeffs[2]
+
+    x = torch.rand(3, 2, dtype=torch.float64)
+    torch.testing.assert_close(torch.compile(f, fullgraph=True, backend="eager")(x), f(x))
+
+
+def test_an_average_over_the_entries_of_compact_directions() -> None:
+    def f(x: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(x * x).mean(-1)
+
+    x = torch.rand(3, 4, dtype=torch.float64)
+    laplacian = tt.func.laplacian(f)
+    compiled = torch.compile(laplacian, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(x), laplacian(x))

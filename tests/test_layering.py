@@ -34,6 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "operators": {"structures", "tensor", "variables"},
     "directions": {"structures", "tensor"},
     "func": {"directions", "structures", "tensor", "variables"},
+    "distributed": {"func", "registry", "rules", "tensor", "writing"},
     "extend": {"kinds", "lifts", "members", "registry", "tensor"},
     "oracles": {"tensor"},
     "testing": {"extend", "oracles", "registry", "structures", "tensor", "variables"},
@@ -53,6 +54,7 @@ ALLOWED: dict[str, set[str]] = {
     "integrate": {"streams", "tensor"},
     "polynomials": {"kinds", "series", "structures", "tensor"},
     "__init__": {
+        "distributed",
         "extend",
         "func",
         "integrate",
@@ -64,6 +66,7 @@ ALLOWED: dict[str, set[str]] = {
         "testing",
         "variables",
     },
+    "__main__": set(),
 }
 WITHOUT_TORCH = {"structures", "series", "streams"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ParamSpec
 
 import torch
 from torch.utils._pytree import tree_flatten, tree_unflatten
@@ -13,6 +13,8 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from ..structures import Multivariate, Structure
 from ..tensor import TaylorTensor, check_value, full, level_above, settle, wrap
 from ..variables import Origin, TorchArrays, Variable, event_shape, seeded
+
+_P = ParamSpec("_P")
 
 
 class Point:
@@ -141,11 +143,11 @@ def _flattened(result: Any) -> tuple[list[Any], Any]:
 def transform(
     who: str,
     evaluate: Callable[[Point], tuple[Any, Any]],
-    f: Callable,
+    f: Callable[_P, Any],
     argnums: int,
     event_dims: int | None,
     return_value: bool,
-) -> Callable:
+) -> Callable[_P, Any]:
     """The transformed function: ``evaluate`` gives the result and the value."""
     if not callable(f):
         raise TypeError(
@@ -153,9 +155,12 @@ def transform(
             f"{type(f).__name__}"
         )
     if isinstance(argnums, bool) or not isinstance(argnums, int):
-        raise TypeError(f"taylortorch.func.{who}: argnums must be an int, got {argnums!r}")
+        raise TypeError(
+            f"taylortorch.func.{who}: argnums must be an int, got {type(argnums).__name__}; the "
+            f"arguments go to the function that is returned: {who}(f)(x)"
+        )
 
-    def transformed(*args: Any, **kwargs: Any) -> Any:
+    def transformed(*args: _P.args, **kwargs: _P.kwargs) -> Any:
         result, value = evaluate(Point(who, f, argnums, event_dims, args, kwargs))
         return (result, value) if return_value else result
 

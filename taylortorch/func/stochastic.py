@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, ParamSpec
 
 import torch
 
@@ -28,11 +28,15 @@ from ..structures import Collapsed
 from .point import Point, transform, tree_map
 from .transforms import operator_at
 
+__all__ = ["biharmonic", "laplacian", "linear_operator"]
+
+_P = ParamSpec("_P")
+
 DIRECTIONS = ("rademacher", "gaussian", "coordinates")
 
 
 def laplacian(
-    f: Callable,
+    f: Callable[_P, Any],
     samples: int,
     argnums: int = 0,
     *,
@@ -42,7 +46,7 @@ def laplacian(
     generator: torch.Generator | None = None,
     event_dims: int | None = None,
     return_value: bool = False,
-) -> Callable:
+) -> Callable[_P, Any]:
     """An unbiased estimate of the Laplacian from ``samples`` random directions.
 
     Args:
@@ -60,6 +64,11 @@ def laplacian(
         ValueError: unknown directions, fewer than one sample, more coordinates than there are
             without replacement; as for ``jacfwd``.
         TypeError: as for ``jacfwd``.
+
+    >>> import torch, taylortorch as tt
+    >>> estimate = tt.func.stochastic.laplacian(lambda x: (x**2).sum(-1), samples=1)
+    >>> estimate(torch.ones(1, 100))  # the Hessian is diagonal: no variance
+    tensor([200.])
     """
     who = "stochastic.laplacian"
     _check(who, samples, directions)
@@ -73,7 +82,7 @@ def laplacian(
 
 
 def biharmonic(
-    f: Callable,
+    f: Callable[_P, Any],
     samples: int,
     argnums: int = 0,
     *,
@@ -83,7 +92,7 @@ def biharmonic(
     generator: torch.Generator | None = None,
     event_dims: int | None = None,
     return_value: bool = False,
-) -> Callable:
+) -> Callable[_P, Any]:
     """An unbiased estimate of the biharmonic operator from ``samples`` random directions.
 
     For a Gaussian ``v``, ``E[(v . grad)^4] = 3 Laplacian^2``: one direction of order 4 per sample.
@@ -113,7 +122,7 @@ def biharmonic(
 
 
 def linear_operator(
-    f: Callable,
+    f: Callable[_P, Any],
     terms: Mapping[Sequence[int], Any],
     samples: int,
     argnums: int = 0,
@@ -122,7 +131,7 @@ def linear_operator(
     generator: torch.Generator | None = None,
     event_dims: int | None = None,
     return_value: bool = False,
-) -> Callable:
+) -> Callable[_P, Any]:
     """An unbiased estimate of a linear differential operator from ``samples`` of its terms.
 
     Without replacement each subset of the ``n`` terms is equally likely, and what is drawn counts

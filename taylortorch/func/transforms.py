@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
 from ..directions import Operator, seed
 from ..structures import Bundle, Collapsed, MultiIndex, Structure, Sum, closure, pairings, rows_of
-from ..tensor import LINE, TaylorTensor, check_order, check_value, wrap
+from ..tensor import LINE, TaylorTensor, check_order, check_value, constant_in_traces, wrap
 from ..variables import unit_index
 from .point import Output, Point, added, in_chunks, level_above, transform, tree_map
 from .powers import powers_of
 
 _compiling = torch.compiler.is_compiling
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 MOST_CANCELLED = 64
 """How much larger than an operator its parts along directions may be."""
@@ -24,7 +27,7 @@ MOST_CANCELLED = 64
 # --- along directions -------------------------------------------------------------------------
 
 
-def derivatives(f: Callable, x: torch.Tensor, order: int = 2) -> tuple[Any, ...]:
+def derivatives(f: Callable[[torch.Tensor], _T], x: torch.Tensor, order: int = 2) -> tuple[_T, ...]:
     """``(f(x), f'(x), ..., f^(K)(x))`` for a function that acts on each entry by itself.
 
     Args:
@@ -56,7 +59,12 @@ def _line(x: torch.Tensor, order: int) -> tuple[Any, ...]:
     return (x, x.new_ones((1,) * x.ndim), *(None,) * order)[: order + 1]
 
 
-def jvp(f: Callable, primals: tuple, tangents: tuple, order: int = 1) -> tuple[Any, ...]:
+def jvp(
+    f: Callable[..., _T],
+    primals: Sequence[torch.Tensor],
+    tangents: Sequence[torch.Tensor],
+    order: int = 1,
+) -> tuple[_T, ...]:
     """``f`` and its directional derivatives ``d^k/dt^k f(primals + t tangents)``, ``k = 1 ... K``.
 
     At order 1 this is ``torch.func.jvp``: ``(output, jvp_out)``.
@@ -70,6 +78,10 @@ def jvp(f: Callable, primals: tuple, tangents: tuple, order: int = 1) -> tuple[A
     Raises:
         TypeError: primals and tangents are not tuples, or not of floating-point tensors.
         ValueError: their numbers or shapes differ, or a negative order.
+
+    >>> import torch, taylortorch as tt
+    >>> tt.func.jvp(torch.exp, (torch.tensor(0.0),), (torch.tensor(2.0),), order=3)
+    (tensor(1.), tensor(2.), tensor(4.), tensor(8.))
     """
     check_order(order)
     if not isinstance(primals, (tuple, list)) or not isinstance(tangents, (tuple, list)):
@@ -83,7 +95,11 @@ def jvp(f: Callable, primals: tuple, tangents: tuple, order: int = 1) -> tuple[A
     return (value, *terms)
 
 
-def jet(f: Callable, primals: Sequence, series: Sequence) -> tuple[Any, list[Any]]:
+def jet(
+    f: Callable[..., _T],
+    primals: Sequence[torch.Tensor],
+    series: Sequence[Sequence[torch.Tensor]],
+) -> tuple[_T, list[_T]]:
     """Derivatives of ``f`` along curves; signature and scaling of ``jax.experimental.jet``.
 
     Args:
@@ -127,23 +143,23 @@ def jet(f: Callable, primals: Sequence, series: Sequence) -> tuple[Any, list[Any
             for p, terms in zip(primals, series, strict=True)
         ]
         output = Output(f(*inputs), level)
-    terms = [
+    scaled = [
         tree_map(lambda c, k=k: c * math.factorial(k), output.block(k)) for k in range(1, order + 1)
     ]
-    return output.value(), terms
+    return output.value(), scaled
 
 
 # --- first and second derivatives ---------------------------------------------------------------
 
 
 def jacfwd(
-    f: Callable,
+    f: Callable[_P, Any],
     argnums: int = 0,
     *,
     event_dims: int | None = None,
     chunk_size: int | None = None,
     return_value: bool = False,
-) -> Callable:
+) -> Callable[_P, Any]:
     """The Jacobian of ``f``, sample by sample: ``(*out_shape, *event)``.
 
     Args:
@@ -158,6 +174,11 @@ def jacfwd(
         TypeError: ``f`` is not callable, or an argument of the wrong type.
         ValueError: an output that does not begin with the batch shape; three or more axes with
             ``event_dims`` not given.
+
+    >>> import torch, taylortorch as tt
+    >>> x = torch.tensor([[2.0, 3.0]])
+    >>> tt.func.jacfwd(lambda x: x.prod(-1), return_value=True)(x)
+    (tensor([[3., 2.]]), tensor([6.]))
     """
 
     def evaluate(point: Point) -> tuple[Any, Any]:
@@ -187,16 +208,20 @@ def _joined(blocks: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def hessian_diagonal(
-    f: Callable,
+    f: Callable[_P, Any],
     argnums: int = 0,
     *,
     event_dims: int | None = None,
     chunk_size: int | None = None,
     return_value: bool = False,
-) -> Callable:
+) -> Callable[_P, Any]:
     """The second derivatives ``d^2 f / d x_i^2``, sample by sample: ``(*out_shape, *event)``.
 
     Arguments and errors as ``jacfwd``.
+
+    >>> import torch, taylortorch as tt
+    >>> tt.func.hessian_diagonal(lambda x: (x**3).sum(-1))(torch.tensor([[2.0, 3.0]]))
+    tensor([[12., 18.]])
     """
 
     def evaluate(point: Point) -> tuple[Any, Any]:
@@ -206,17 +231,22 @@ def hessian_diagonal(
 
 
 def hessian(
-    f: Callable,
+    f: Callable[_P, Any],
     argnums: int = 0,
     *,
     event_dims: int | None = None,
     chunk_size: int | None = None,
     return_value: bool = False,
-) -> Callable:
+) -> Callable[_P, Any]:
     """The Hessian of ``f``, sample by sample: ``(*out_shape, *event, *event)``.
 
     Each of the ``D (D + 1)/2`` mixed derivatives is propagated once. ``chunk_size`` is the number
     of rows of the Hessian computed at once. Other arguments and errors as ``jacfwd``.
+
+    >>> import torch, taylortorch as tt
+    >>> tt.func.hessian(lambda x: x[..., 0] ** 2 * x[..., 1])(torch.tensor([[2.0, 3.0]]))
+    tensor([[[6., 4.],
+             [4., 0.]]])
     """
 
     def evaluate(point: Point) -> tuple[Any, Any]:
@@ -248,13 +278,13 @@ def hessian(
 
 
 def laplacian(
-    f: Callable,
+    f: Callable[_P, Any],
     argnums: int = 0,
     *,
     event_dims: int | None = None,
     chunk_size: int | None = None,
     return_value: bool = False,
-) -> Callable:
+) -> Callable[_P, Any]:
     """The Laplacian ``sum_i d^2 f / d x_i^2``, sample by sample, in the output's shape.
 
     Propagates ``2 + D`` blocks: the value, D first derivatives, and the sum of the second ones.
@@ -287,7 +317,7 @@ def laplacian(
 
 
 def weighted_laplacian(
-    f: Callable,
+    f: Callable[_P, Any],
     matrix: Any = None,
     argnums: int = 0,
     *,
@@ -296,7 +326,7 @@ def weighted_laplacian(
     event_dims: int | None = None,
     chunk_size: int | None = None,
     return_value: bool = False,
-) -> Callable:
+) -> Callable[_P, Any]:
     """The operator ``sum_ij C_ij d^2 f / d x_i d x_j + sum_i b_i d f / d x_i``, sample by sample.
 
     Args:
@@ -317,6 +347,12 @@ def weighted_laplacian(
     A constant matrix takes as many directions as its rank, from its eigenvectors; one that depends
     on the sample, or requires grad, takes 2 D: ``C_ij u_i v_j`` polarised as
     ``x^T H y = ((x + y)^T H (x + y) - (x - y)^T H (x - y)) / 4``, exact in every derivative of C.
+
+    >>> import torch, taylortorch as tt
+    >>> c, b = torch.tensor([[1.0, 0.5], [0.5, 2.0]]), torch.tensor([1.0, 0.0])
+    >>> operator = tt.func.weighted_laplacian(lambda x: x.prod(-1), c, drift=b)
+    >>> operator(torch.tensor([[2.0, 3.0]]))  # 2 * 0.5 from the mixed derivative, 3 from the drift
+    tensor([4.])
     """
     if (matrix is None) == (factor is None):
         raise TypeError("taylortorch.func.weighted_laplacian takes matrix= or factor=, one of them")
@@ -389,12 +425,12 @@ def _is_wrapped(c: torch.Tensor) -> bool:
 
 
 def biharmonic(
-    f: Callable,
+    f: Callable[_P, Any],
     argnums: int = 0,
     *,
     event_dims: int | None = None,
     return_value: bool = False,
-) -> Callable:
+) -> Callable[_P, Any]:
     """The biharmonic operator ``sum_ij d^4 f / d x_i^2 d x_j^2``, in the output's shape.
 
     Up to D = 4 a weighted sum of fourth derivatives along 1, 4, 7, 12 directions ``v_r`` with
@@ -403,6 +439,10 @@ def biharmonic(
     and errors as ``jacfwd``.
 
     Source: Reznick, *Sums of even powers of real linear forms* (1992), for the identities.
+
+    >>> import torch, taylortorch as tt
+    >>> tt.func.biharmonic(lambda x: (x**4).sum(-1))(torch.tensor([[2.0, 3.0]]))
+    tensor([48.])
     """
 
     def evaluate(point: Point) -> tuple[Any, Any]:
@@ -426,18 +466,22 @@ def _biharmonic_terms(n: int) -> dict[MultiIndex, Any]:
 
 
 def mixed_partial(
-    f: Callable,
+    f: Callable[_P, Any],
     multi_index: Sequence[int],
     argnums: int = 0,
     *,
     event_dims: int | None = None,
     return_value: bool = False,
-) -> Callable:
+) -> Callable[_P, Any]:
     """One partial derivative: ``multi_index`` says how often by each coordinate; output's shape.
 
     ``mixed_partial(f, (2, 0, 1))`` is d^3 f / dx_0^2 dx_2. Propagates the multi-indices below it,
     ``prod(a_i + 1)`` blocks. Other arguments and errors as ``jacfwd``; ValueError for a multi-index
     that has not one entry >= 0 per coordinate.
+
+    >>> import torch, taylortorch as tt
+    >>> tt.func.mixed_partial(lambda x: x[..., 0] ** 2 * x[..., 1], (2, 1))(torch.ones(1, 2))
+    tensor([2.])
     """
 
     def evaluate(point: Point) -> tuple[Any, Any]:
@@ -447,13 +491,13 @@ def mixed_partial(
 
 
 def linear_operator(
-    f: Callable,
+    f: Callable[_P, Any],
     terms: Mapping[Sequence[int], Any],
     argnums: int = 0,
     *,
     event_dims: int | None = None,
     return_value: bool = False,
-) -> Callable:
+) -> Callable[_P, Any]:
     """A linear differential operator ``sum_a C_a d^a f``, terms of any degrees together.
 
     Args:
@@ -477,6 +521,12 @@ def linear_operator(
     terms of degree 1 at no cost. So ``(d_x + 2 d_y)^4`` written out takes one direction, a
     quadratic form as many as its rank. A sum whose parts would nearly cancel is not taken; the
     Laplacian of all coordinates is propagated as by ``laplacian``.
+
+    >>> import torch, taylortorch as tt
+    >>> u = lambda x: x[..., 0] * x[..., 1] ** 2
+    >>> heat = tt.func.linear_operator(u, {(1, 0): 1, (0, 2): -1})
+    >>> heat(torch.tensor([[2.0, 3.0]]))  # u_t - u_xx of u = t x^2
+    tensor([5.])
     """
     if not isinstance(terms, Mapping):
         raise TypeError(
@@ -594,7 +644,7 @@ def along_directions(terms: Mapping[MultiIndex, Any]) -> tuple[Any, ...] | None:
     return _planned(tuple(exact))
 
 
-@torch.compiler.assume_constant_result
+@constant_in_traces
 def _planned(exact: tuple[tuple[MultiIndex, int | float, int], ...]) -> tuple[Any, ...] | None:
     """``along_directions`` of these multi-indices, numerators and denominators."""
     lengths = {len(index) for index, _, _ in exact}

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.autograd.graph import _MultiHandle
 
 from ..kinds import attribute, value
 from ..registry import RULES, UnsupportedFunction, add_rule, call, name_of, t
@@ -53,7 +54,17 @@ for name, what in LEAVING.items():
     if "." in name or hasattr(torch.Tensor, name):
         add_rule(name, "value", "of a series of order 0", _on_value(what), [])
 
-add_rule("__len__", "value", "of c_0", attribute, [call(t(2, 3))])
+
+def _length(func: Callable, args: tuple, kwargs: dict) -> int:
+    if args[0].ndim == 0:
+        raise TypeError(
+            "len() of a 0-d TaylorTensor. torch.tensor([...]) and torch.as_tensor([...]) ask for "
+            "it, and can read plain numbers only: put series together with torch.stack([...])"
+        )
+    return attribute(func, args, kwargs)
+
+
+add_rule("__len__", "value", "of c_0", _length, [call(t(2, 3))])
 
 
 def _detach(func: Callable, args: tuple, kwargs: dict) -> Any:
@@ -80,7 +91,33 @@ def _require_grad(func: Callable, args: tuple, kwargs: dict) -> Any:
 
 
 def _grad_fn(func: Callable, args: tuple, kwargs: dict) -> Any:
-    return args[0].value.grad_fn
+    """That of the value; of the first coefficient that has one where the value has none."""
+    settle(args[0])
+    nodes = (block.grad_fn for block in args[0]._blocks if block is not None)
+    return next((node for node in nodes if node is not None), None)
+
+
+def _register_hook(func: Callable, args: tuple, kwargs: dict) -> Any:
+    """A hook that watches the gradient of each coefficient, and cannot replace it."""
+    x, hook = args
+    settle(x)
+
+    def watch(grad: torch.Tensor) -> None:
+        result = hook(grad)
+        if result is not None and result is not grad:
+            raise UnsupportedFunction(
+                f"{name_of(func)}: a hook on a TaylorTensor sees the gradient of each coefficient "
+                "and cannot replace it: to replace it, call register_hook on x.value or on "
+                "x.coeffs[k]"
+            )
+
+    reached = [block for block in x._blocks if block is not None and block.requires_grad]
+    if not reached:
+        raise UnsupportedFunction(
+            f"{name_of(func)}: no coefficient of this TaylorTensor requires a gradient; gradients "
+            "belong to its coefficients, on x.value or on x.coeffs[k]"
+        )
+    return _MultiHandle(tuple(block.register_hook(watch) for block in reached))
 
 
 def _is_leaf(func: Callable, args: tuple, kwargs: dict) -> bool:
@@ -103,6 +140,7 @@ GETTERS: tuple[tuple[Any, Callable], ...] = (
 for getter, evaluate in GETTERS:
     RULES[getter.__get__] = evaluate
 RULES[torch.Tensor.requires_grad_] = _require_grad
+RULES[torch.Tensor.register_hook] = _register_hook
 RULES[torch.Tensor._is_view] = lambda func, args, kwargs: args[0]._view is not None
 
 

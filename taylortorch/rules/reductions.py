@@ -37,7 +37,7 @@ def _sum_through(
     axes = _axes(x, dim) if dim is not None else range(x.ndim)
     removed = sorted(axis % x.ndim - x.ndim for axis in axes)
     count = (
-        1 if func in (torch.sum, torch.Tensor.sum) else math.prod(value.shape[a] for a in removed)
+        1 if func in (torch.sum, torch.Tensor.sum) else math.prod([value.shape[a] for a in removed])
     )
     own = structure.axis
 

@@ -22,7 +22,7 @@ TABLE = {
     "_clear_non_serializable_cached_data": (
         "it works on storage, and a series has none of its own"
     ),
-    "register_hook register_post_accumulate_grad_hook retain_grad record_stream": (
+    "register_post_accumulate_grad_hook retain_grad record_stream": (
         "gradients and memory belong to its coefficients: call it on x.value or on x.coeffs[k]"
     ),
     "as_strided_": "it addresses memory in place; use x = x.as_strided(...)",
