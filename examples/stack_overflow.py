@@ -437,14 +437,17 @@ def main() -> None:
     how_long.add_argument("--quick", action="store_true", help="a few seconds, for CI")
     how_long.add_argument("--full", action="store_true", help="more rounds and a million samples")
     parser.add_argument("--threads", type=int, help="threads of torch; 1 is best on a busy machine")
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".png"))
+    parser.add_argument("--out", type=Path, help="folder for the picture (default: this one)")
     arguments = parser.parse_args()
     sizes, loop_sizes = [100, 1_000, 10_000, 100_000], [100, 1_000]
     rounds, slow_rounds, steps = 31, 3, 200
+    picture = "stack_overflow.png"
     if arguments.quick:
+        picture = "stack_overflow-quick.png"
         sizes, loop_sizes = [100, 1_000, 10_000], [100]
         rounds, slow_rounds, steps = 5, 2, 100
     elif arguments.full:
+        picture = "stack_overflow-full.png"
         sizes = [*sizes, 1_000_000]
         rounds, slow_rounds, steps = 101, 5, 500
 
@@ -458,7 +461,8 @@ def main() -> None:
     forward, training = compare(layer, sizes, loop_sizes, rounds, slow_rounds)
     x, observed = observe(OBSERVATIONS)
     train(layer, x, observed, steps)
-    draw(layer, x, observed, forward, training, arguments.output)
+    folder = arguments.out or Path(__file__).parent
+    draw(layer, x, observed, forward, training, folder / picture)
     print(f"   Done in {time.perf_counter() - start:.0f} s.")
 
 

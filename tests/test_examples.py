@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
+# what begins with an underscore is shared by the scripts
+SCRIPTS = sorted(p for p in (ROOT / "examples").glob("*.py") if not p.stem.startswith("_"))
 
 
 def test_there_are_examples():
@@ -17,11 +18,10 @@ def test_there_are_examples():
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_example(script, tmp_path):
-    picture = tmp_path / "picture.png"
     # the tree under test, whether or not it is installed
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
-        [sys.executable, str(script), "--quick", "--output", str(picture)],
+        [sys.executable, str(script), "--quick", "--threads", "1", "--out", str(tmp_path)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
@@ -29,4 +29,11 @@ def test_example(script, tmp_path):
         timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert picture.stat().st_size > 0
+    # not the name of the committed picture, which shows the default setting
+    assert [p.name for p in tmp_path.iterdir()] == [f"{script.stem}-quick.png"]
+    assert next(tmp_path.iterdir()).stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_the_picture_is_committed(script):
+    assert script.with_suffix(".png").stat().st_size > 10_000
