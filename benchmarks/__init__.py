@@ -1,1 +1,1 @@
-"""Benchmarks: ratios from interleaved runs."""
+"""Benchmarks: ratios from interleaved runs. ``python -m benchmarks`` runs them."""
