@@ -449,6 +449,7 @@ def multilinear(
         if x._structure.compact:
             spread(x)
         blocks, structure = x._blocks, x._structure
+        shape = blocks[0].shape
         filled = [*operands, *others]
         filled[i] = blocks[0]
         y0 = func(*filled, **rest)
@@ -461,7 +462,9 @@ def multilinear(
             if block is None:
                 return None
             lead = structure.leads(k)
-            filled[i] = _full_enough(block, lead, blocks[0].shape, i, shared, dense)
+            if dense or (block.shape[1:] if lead else block.shape) != shape:
+                block = _full_enough(block, lead, shape, i, shared, dense)
+            filled[i] = block
             return lift(func, filled, rest, {i}) if lead else func(*filled, **rest)
 
         result = by_degree(y0, len(blocks) - 1, term, blocks)
@@ -477,10 +480,12 @@ def multilinear(
         structure: Structure,
         level: int,
     ) -> Any:
+        several = isinstance(y0, (tuple, list))
+        if not view and not several:
+            return wrap(blocks, structure, level)
         x = operands[0]
         if view and isinstance(x, TaylorTensor) and y0 is x._blocks[0]:
             return x
-        several = isinstance(y0, (tuple, list))
         parts = [blocks]
         if several:
             parts = [each(_entry(n), blocks, part) for n, part in enumerate(y0)]
