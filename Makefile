@@ -4,20 +4,20 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 SITE_STAMP := .venv/.site-installed
-# environments of their own: the one that the suite runs in stays as it is
-OTHERS := .venv-third-party
-OTHERS_STAMP := $(OTHERS)/.installed
-BENCH := .venv-bench
-BENCH_STAMP := $(BENCH)/.installed
+# environments of their own, .venv-NAME with what the extra NAME asks for: the one that the suite
+# runs in stays as it is
+OTHERS := third-party integrations bench
 
-.PHONY: help demo test slow third-party docs release bench ops accuracy format clean
+.PHONY: help demo test slow third-party integrations docs release bench ops accuracy format clean
 .DEFAULT_GOAL := help
+.PRECIOUS: .venv-%/.installed
 
 help:
 	@echo "make demo    the Stack Overflow question, answered: derivatives of every sample at once"
 	@echo "make test    lint, types and the whole test-suite"
 	@echo "make slow    the long sweeps, beside the suite"
-	@echo "make third-party  models of other packages from PyPI, and the packages it plugs into"
+	@echo "make third-party   models of other packages from PyPI"
+	@echo "make integrations  the packages that taylortorch plugs into"
 	@echo "make docs    the documentation site, into site/"
 	@echo "make release the wheel and the sdist, built, installed elsewhere and tried there"
 	@echo "make bench   everything measured against its peers: docs/benchmarks.md (half an hour)"
@@ -50,17 +50,20 @@ slow: $(STAMP)
 	@echo "==> pytest, the long sweeps"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow
 
-$(OTHERS_STAMP): pyproject.toml constraints.txt
-	@echo "==> making $(OTHERS) and installing the packages whose models are tested (once)"
-	@test -x $(OTHERS)/bin/python || $(PYTHON) -m venv $(OTHERS)
-	@$(OTHERS)/bin/python -m pip install --quiet -c constraints.txt torch
-	@$(OTHERS)/bin/python -m pip install --quiet -c constraints.txt -e '.[test,third-party,integrations]'
-	@touch $(OTHERS_STAMP)
+.venv-%/.installed: pyproject.toml constraints.txt
+	@echo "==> making .venv-$* and installing what it needs (once)"
+	@test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
+	@.venv-$*/bin/python -m pip install --quiet -c constraints.txt torch
+	@.venv-$*/bin/python -m pip install --quiet -c constraints.txt -e '.[test,$*]'
+	@touch $@
 
-third-party: $(OTHERS_STAMP)
-	@echo "==> pytest, models of other packages and the packages that taylortorch plugs into"
-	@OMP_NUM_THREADS=1 $(OTHERS)/bin/python -m pytest -n 2 -m 'third_party or integrations' \
-		tests/third_party tests/integrations
+third-party: .venv-third-party/.installed
+	@echo "==> pytest, models of other packages"
+	@OMP_NUM_THREADS=1 .venv-third-party/bin/python -m pytest -n 2 -m third_party tests/third_party
+
+integrations: .venv-integrations/.installed
+	@echo "==> pytest, the packages that taylortorch plugs into"
+	@OMP_NUM_THREADS=1 .venv-integrations/bin/python -m pytest -n 2 -m integrations tests/integrations
 
 $(SITE_STAMP): $(STAMP)
 	@echo "==> installing what builds the site (once)"
@@ -77,15 +80,8 @@ release: $(STAMP)
 	@echo "==> pytest, the wheel and the sdist"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m release tests/test_release.py
 
-$(BENCH_STAMP): pyproject.toml constraints.txt
-	@echo "==> making $(BENCH) and installing the peers (once)"
-	@test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
-	@$(BENCH)/bin/python -m pip install --quiet -c constraints.txt torch
-	@$(BENCH)/bin/python -m pip install --quiet -c constraints.txt -e '.[bench]'
-	@touch $(BENCH_STAMP)
-
-bench: $(BENCH_STAMP)
-	@$(BENCH)/bin/python -m benchmarks
+bench: .venv-bench/.installed
+	@.venv-bench/bin/python -m benchmarks
 
 ops: $(STAMP)
 	@$(BIN)/python docs/make_ops.py
@@ -98,4 +94,4 @@ format: $(STAMP)
 	@$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv $(OTHERS) $(BENCH) site .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv $(OTHERS:%=.venv-%) site .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
