@@ -196,7 +196,9 @@ class Owned(Structure):
         if self.factor is not None:
             return torch.nn.functional.linear(self._spread(block), weight)
         block = self._filled(block)
-        columns = weight.T.reshape(self.count, 1, *(1,) * (block.ndim - 2), weight.shape[0])
+        # in memory as they are numbered, or all that follows would be a product per direction
+        columns = weight.T.contiguous()
+        columns = columns.reshape(self.count, 1, *(1,) * (block.ndim - 2), weight.shape[0])
         rows = block.movedim(-1, 0).unsqueeze(-1) * columns
         return rows.reshape(self.count * self.local, *rows.shape[2:])
 

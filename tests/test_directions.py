@@ -186,3 +186,21 @@ def test_a_hundred_thousand_dimensions() -> None:
     r2 = x.square().sum(-1)
     expected = (1 - r2) * laplacian - 4 * ((slope @ w) * x).sum(-1) - 2 * d * g(z)
     same(got, expected)
+
+
+WIDE = torch.rand(8, 5, dtype=torch.float64)
+
+
+def test_directions_lie_in_memory_as_they_are_numbered() -> None:
+    """Otherwise a linear layer on them is one product per direction."""
+    seen = []
+
+    def f(x: Any) -> Any:
+        wide = torch.tanh(torch.nn.functional.linear(x, WIDE))
+        seen.append(wide._blocks[1])
+        return wide.sum(-1)
+
+    x = torch.rand(3, 5, dtype=torch.float64)
+    F.laplacian(f)(x)
+    assert seen[0].shape == (5, 3, 8)
+    assert seen[0].is_contiguous()

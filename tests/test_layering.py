@@ -72,20 +72,19 @@ WITHOUT_TORCH = {"structures", "series", "streams"}
 
 
 def imports(path: Path) -> tuple[set[str], set[str], bool]:
-    """The package's modules and the top-level packages a file imports; whether in a function."""
+    """The package's modules and the top-level packages a file imports; whether some of its own
+    modules in a function."""
     own, foreign, nested = set(), set(), False
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.level:
             parts = [node.module] if node.module else [alias.name for alias in node.names]
             own |= {part.split(".")[0] for part in parts}
+            nested = nested or node not in tree.body
         elif isinstance(node, ast.ImportFrom):
             foreign.add(str(node.module).split(".")[0])
         elif isinstance(node, ast.Import):
             foreign |= {alias.name.split(".")[0] for alias in node.names}
-        else:
-            continue
-        nested = nested or node not in tree.body
     return own, foreign, nested
 
 
