@@ -30,8 +30,8 @@ from .structures import Bundle, Collapsed, Line, Multivariate, Structure
 
 Blocks = Sequence[Any]
 _transforming = torch._C._functorch.peek_interpreter_stack
-# below, the call of a Function costs more than autograd's own records
-SMALL = 4096
+# entries of a block; below, the call of a Function costs more than autograd's own records
+SMALL = 65_536
 _WHOLE = (Line, Bundle, Collapsed, Multivariate)
 
 
@@ -60,7 +60,8 @@ def apply(forward: Forward, slope: Slope, needs: int, s: Structure, x: Blocks) -
 def _applies(s: Structure, x: Blocks) -> bool:
     if not torch.is_grad_enabled() or type(s) not in _WHOLE or type(x) not in (tuple, list):
         return False
-    if x[0].numel() < SMALL:
+    first = x[0] if len(x) < 2 or x[1] is None else x[1]
+    if max(first.numel(), x[0].numel()) < SMALL:
         return False
     grad = False
     for block in x:
