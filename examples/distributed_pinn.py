@@ -35,6 +35,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
+import gc
 import itertools
 import os
 import statistics
@@ -427,6 +428,8 @@ def main() -> None:
         run(arguments, level, Processes(rank, count, device))
     finally:
         if count > 1:
+            # wrapped models refer to themselves; one that outlives its group ends the process
+            gc.collect()
             dist.destroy_process_group()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import multiprocessing
 import os
 import subprocess
@@ -53,6 +54,8 @@ def serve(rank: int, store: str, pipe: Any) -> None:
             pipe.send(None)
         except BaseException:
             pipe.send(traceback.format_exc())
+    # a wrapped model refers to itself, and must not outlive its group
+    gc.collect()
     dist.destroy_process_group()
 
 
