@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from .streams import by_degree, each
-from .structures import Structure, row_of
+from .structures import Structure
 
 Block = Any
 Series = Sequence[Block]
@@ -88,17 +88,10 @@ def add_product(
     if hasattr(total, "addcmul"):
         if i == 0 or j == 0 or s.elementwise:
             return total.addcmul(a, b, value=factor / divisor)
-        pairs = s.few_pairs((i, j))
-        if pairs is not None:
-            return _add_rows(s, total, pairs, a, b, factor / divisor)
+        added = s.add_rows(total, (i, j), a, b, factor / divisor)
+        if added is not None:
+            return added
     return total + times(product(s, i, a, j, b), factor, divisor)
-
-
-def _add_rows(s: Structure, total: Block, pairs: Any, a: Block, b: Block, factor: float) -> Block:
-    rows = [row_of(total, n) for n in range(len(total))]
-    for n, i, j, _ in pairs:
-        rows[n] = rows[n].addcmul(row_of(a, i), row_of(b, j), value=factor)
-    return rows[0] if len(rows) == 1 else s.arrays.concatenate(rows)
 
 
 def convolve(s: Structure, k: int, x: Series, y: Series, last: int = 0) -> Block:

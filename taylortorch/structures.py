@@ -45,7 +45,6 @@ class Structure:
     compact = False
     per_sample = False
     of_operator = False
-    arrays: Any = None
 
     def leads(self, degree: int) -> bool:
         """Whether a block of this degree has a leading axis before the value's."""
@@ -59,8 +58,10 @@ class Structure:
         """The product ``f(*blocks)``, of degree ``sum(degrees)``, of blocks of degree >= 1."""
         raise NotImplementedError
 
-    def few_pairs(self, degrees: tuple[int, int]) -> Sequence[Pair] | None:
-        """The pairs of rows that the product of two blocks adds up, where they are few."""
+    def add_rows(
+        self, total: Any, degrees: tuple[int, int], a: Any, b: Any, factor: float
+    ) -> Any | None:
+        """``total + factor a b``, row by row in one pass; None where that is no gain."""
         return None
 
     def pull(self, degrees: tuple[int, int], cotangent: Any, block: Any, total: Any = None) -> Any:
@@ -263,7 +264,7 @@ class Multivariate(Structure):
         self.arrays = arrays
         # looking up a large set of multi-indices takes longer than the product
         self.tables: dict[tuple[int, ...], tuple[Any, ...]] = {}
-        self.paired: dict[tuple[int, int], list[Pair]] = {}
+        self.paired: dict[tuple[int, int], tuple[Sequence[Pair], bool]] = {}
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -300,43 +301,47 @@ class Multivariate(Structure):
         for row, terms in enumerate(table):
             if isinstance(terms, Weighted):
                 rows.insert(row, terms.sum(f, blocks, self.arrays))
-        if len(rows) == 1:
-            return rows[0]
-        template = next(row for row in rows if row is not None)
-        zero = self.arrays.zeros_like(template)
-        return self.arrays.concatenate([zero if row is None else row for row in rows])
+        return self._joined(rows)
 
-    def few_pairs(self, degrees: tuple[int, int]) -> Sequence[Pair] | None:
-        pairs = self.pairs(degrees)
-        plain = not any(isinstance(terms, Weighted) for terms in self.pairings(degrees))
-        return pairs if plain and len(pairs) <= self.few_rows else None
+    def add_rows(
+        self, total: Any, degrees: tuple[int, int], a: Any, b: Any, factor: float
+    ) -> Any | None:
+        pairs, plain = self.pairs(degrees)
+        if not plain or len(pairs) > self.few_rows:
+            return None
+        rows = [row_of(total, n) for n in range(len(total))]
+        for n, i, j, _ in pairs:
+            rows[n] = rows[n].addcmul(row_of(a, i), row_of(b, j), value=factor)
+        return self._joined(rows)
 
     def pull(self, degrees: tuple[int, int], cotangent: Any, block: Any, total: Any = None) -> Any:
+        pairs, _ = self.pairs(degrees)
         if total is not None:
-            for n, i, j, weight in self.pairs(degrees):
+            for n, i, j, weight in pairs:
                 row_of(total, i).addcmul_(row_of(cotangent, n), row_of(block, j), value=weight)
             return total
         rows: list[Any] = [None] * self.size(degrees[0])
-        for n, i, j, weight in self.pairs(degrees):
+        for n, i, j, weight in pairs:
             term = row_of(cotangent, n) * row_of(block, j)
             term = term if weight == 1 else term * weight
             rows[i] = term if rows[i] is None else rows[i] + term
+        return self._joined(rows)
+
+    def _joined(self, rows: Sequence[Any]) -> Any:
+        """The block of these rows, each a block of one row; None for zeros."""
+        if len(rows) == 1:
+            return rows[0]
         template = next((row for row in rows if row is not None), None)
         if template is None:
             return None
         zero = self.arrays.zeros_like(template)
         return self.arrays.concatenate([zero if row is None else row for row in rows])
 
-    def pairs(self, degrees: tuple[int, int]) -> Sequence[Pair]:
-        """All that the product of two blocks adds up, one pair of rows after the other."""
+    def pairs(self, degrees: tuple[int, int]) -> tuple[Sequence[Pair], bool]:
+        """``pairs`` of this set."""
         found = self.paired.get(degrees)
         if found is None:
-            found = self.paired[degrees] = []
-            for n, terms in enumerate(self.pairings(degrees)):
-                weighted = isinstance(terms, Weighted)
-                sources = terms.sources if weighted else terms
-                weights = (terms.weights if weighted else None) or [1] * len(sources)
-                found += [(n, *source, w) for source, w in zip(sources, weights, strict=True)]
+            found = self.paired[degrees] = pairs(self.indices, degrees)
         return found
 
     def pairings(self, degrees: tuple[int, ...]) -> tuple[Any, ...]:
@@ -586,6 +591,23 @@ def pairings(indices: IndexSet, degrees: tuple[int, ...]) -> tuple[Any, ...]:
         else:
             table.append(tuple(sources[index]))
     return tuple(table)
+
+
+@functools.cache
+def pairs(indices: IndexSet, degrees: tuple[int, int]) -> tuple[Sequence[Pair], bool]:
+    """All that the product of two blocks adds up, one pair of rows after the other.
+
+    And whether every row stands for a multi-index, none for a ``Sum``.
+    """
+    found: list[Pair] = []
+    plain = True
+    for n, terms in enumerate(pairings(indices, degrees)):
+        weighted = isinstance(terms, Weighted)
+        plain = plain and not weighted
+        sources = terms.sources if weighted else terms
+        weights = (terms.weights if weighted else None) or [1] * len(sources)
+        found += [(n, *source, w) for source, w in zip(sources, weights, strict=True)]
+    return found, plain
 
 
 def _splits(

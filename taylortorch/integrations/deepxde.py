@@ -41,13 +41,11 @@ from ..tensor import TaylorTensor
 from .passes import (
     Column,
     Counts,
-    Differentiated,
     Passes,
     Switch,
     check_version,
-    expression_of,
-    known,
     raised,
+    requested,
 )
 
 TESTED = "1.15.0"
@@ -120,16 +118,9 @@ def _is_points(x: Any) -> bool:
     )
 
 
-def _known(ys: Any) -> Any:
-    if isinstance(ys, TaylorTensor):
-        raise Differentiated
-    return known(ys)
-
-
 def _jacobian(host: Any, ys: Any, xs: Any, i: int | None, j: int | None) -> Any:
-    mark = _known(ys)
-    if mark is None or mark.evaluation.inputs[0] is not xs:
-        expression_of(xs)
+    mark = requested(ys, xs)
+    if mark is None:
         return host.jacobian(ys, xs, i=i, j=j)
     rows, columns = len(mark.columns), xs.shape[1]
     row = 0 if i is None and rows == 1 else i
@@ -142,9 +133,8 @@ def _jacobian(host: Any, ys: Any, xs: Any, i: int | None, j: int | None) -> Any:
 
 
 def _hessian(host: Any, ys: Any, xs: Any, component: int, i: int, j: int) -> Any:
-    mark = _known(ys)
-    if mark is None or mark.evaluation.inputs[0] is not xs:
-        expression_of(xs)
+    mark = requested(ys, xs)
+    if mark is None:
         return host.hessian(ys, xs, component=component, i=i, j=j)
     good = 0 <= component < len(mark.columns) and all(
         n is not None and 0 <= n < xs.shape[1] for n in (i, j)

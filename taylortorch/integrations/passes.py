@@ -328,6 +328,23 @@ def _rows(series: TaylorTensor, k: int) -> Any:
     return block.unbind(0) if series._structure.leads(k) else (block,)
 
 
+def requested(ys: Any, xs: Any) -> Mark | None:
+    """As ``known``, for a derivative of ``ys`` with respect to the input ``xs`` of a pass.
+
+    Anything else is a derivative of an expression of ``xs``, and counted as one.
+
+    Raises:
+        Differentiated: ``ys`` is a series: a network or a transform differentiates itself.
+    """
+    if isinstance(ys, TaylorTensor):
+        raise Differentiated
+    mark = known(ys)
+    if mark is not None and mark.evaluation.inputs[0] is xs:
+        return mark
+    expression_of(xs)
+    return None
+
+
 def known(ys: Any) -> Mark | None:
     """What the columns of ``ys`` are, if they are the output of a pass or derivatives of it."""
     if not isinstance(ys, torch.Tensor) or isinstance(ys, TaylorTensor) or ys.ndim != 2:

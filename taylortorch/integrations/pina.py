@@ -37,13 +37,12 @@ import torch
 from ..tensor import TaylorTensor
 from .passes import (
     Counts,
-    Differentiated,
     Passes,
     Switch,
     check_version,
-    expression_of,
     known,
     raised,
+    requested,
 )
 
 TESTED = "0.3.2"
@@ -104,7 +103,7 @@ def enable() -> Switch:
         return result
 
     def served_grad(output_: Any, input_: Any, components: Any, d: Any) -> Any:
-        mark = _known(output_, input_)
+        mark = requested(output_, input_)
         if mark is None:
             return fast_grad(output_, input_, components, d)
         names = output_.labels[:1] if output_.shape[-1] == 1 else components
@@ -119,7 +118,7 @@ def enable() -> Switch:
         return mark.evaluation.mark(result, wanted)
 
     def served_laplacian(output_: Any, input_: Any, d: Any) -> Any:
-        mark = _known(output_, input_)
+        mark = requested(output_, input_)
         if mark is None:
             return scalar_laplacian(output_, input_, d)
         along = [input_.labels.index(i) for i in d]
@@ -151,16 +150,6 @@ def disable() -> None:
     """Turn it off: PINA is as it was. Without effect if it is not on."""
     _switch.off()
     _passes.clear()
-
-
-def _known(output_: Any, input_: Any) -> Any:
-    if isinstance(output_, TaylorTensor):
-        raise Differentiated
-    mark = known(output_)
-    if mark is not None and mark.evaluation.inputs[0] is input_:
-        return mark
-    expression_of(input_)
-    return None
 
 
 def _labelled(x: Any, names: Sequence[str]) -> Any:
