@@ -15,7 +15,7 @@ from torch.overrides import resolve_name
 from torch.testing._internal.common_methods_invocations import op_db
 
 import taylortorch  # noqa: F401
-from taylortorch.registry import REFUSED, ROWS, RULES, Rule, name_of
+from taylortorch.engine.registry import REFUSED, ROWS, RULES, Rule, name_of
 
 ROOT = Path(__file__).parent.parent
 VERDICTS = ROOT / "tests" / "op_db.txt"

@@ -6,9 +6,11 @@ order, from one forward pass; train on them with one ordinary ``backward()``.
 
 from . import distributed, func, testing
 from . import rules as _rules
+from .engine.registry import UnsupportedFunction, supported
+from .engine.tensor import TaylorTensor
 from .extend import register_rule
 from .integrate import TaylorSolution, odeint_taylor
-from .operators import (
+from .operators.derivatives import (
     curl,
     d,
     div,
@@ -19,10 +21,10 @@ from .operators import (
     laplacian,
     normal_derivative,
 )
+from .operators.variables import variables
+from .patches import vmap as _vmap
+from .patches import wrapped as _wrapped
 from .polynomials import compose, invert, radius_of_convergence
-from .registry import UnsupportedFunction, supported
-from .tensor import TaylorTensor
-from .variables import variables
 
 __version__ = "0.1.0"
 
@@ -52,4 +54,4 @@ __all__ = [
     "variables",
 ]
 
-del _rules
+del _rules, _vmap, _wrapped

@@ -21,18 +21,11 @@ from typing import Any, Literal, TypeVar, overload
 import torch
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from .streams import Stream, Tape, Unknown
-from .tensor import (
-    LINE,
-    TaylorTensor,
-    blocks_at,
-    check_order,
-    check_value,
-    full,
-    level_above,
-    untraced,
-    wrap,
-)
+from .algebra.streams import Stream, Tape, Unknown
+from .algebra.structures import LINE
+from .engine.frames import blocks_at, level_above
+from .engine.private import untraced
+from .engine.tensor import TaylorTensor, check_order, check_value, full, wrap
 
 _State = TypeVar("_State")
 

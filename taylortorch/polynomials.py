@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from . import series
-from .kinds import aligned
-from .structures import Bundle, Line, Structure
-from .tensor import TaylorTensor, check_value, full, innermost, run, settle, wrap
+from .algebra import series
+from .algebra.structures import Bundle, Line, Structure
+from .engine.arguments import aligned
+from .engine.tensor import TaylorTensor, check_value, full, innermost, run, settle, wrap
 
 
 def compose(outer: torch.Tensor, inner: torch.Tensor) -> TaylorTensor:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from taylortorch import registry
+from taylortorch.engine import registry
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from taylortorch.oracles import along, contracted
+from taylortorch.testing.oracles import along, contracted
 
 __all__ = ["along", "contracted", "differences", "faa_di_bruno", "partitions"]
 

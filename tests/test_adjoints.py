@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 import taylortorch as tt
-from taylortorch import adjoints
+from taylortorch.engine import adjoints
 
 FUNCTIONS: dict[str, Callable] = {
     "tanh": torch.tanh,

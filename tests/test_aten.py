@@ -13,8 +13,9 @@ from torch import nn
 
 import taylortorch as tt
 from taylortorch import TaylorTensor, UnsupportedFunction
-from taylortorch.registry import _REDUCTION_AT, OPERATORS, ROWS, Sample, name_of
-from taylortorch.writing import overlaps
+from taylortorch.engine.registry import _REDUCTION_AT, OPERATORS, ROWS, name_of
+from taylortorch.engine.samples import Sample
+from taylortorch.engine.writing import overlaps
 from tests.test_rules import draw, invoke
 
 F64 = torch.float64

@@ -8,7 +8,7 @@ import torch
 from torch.overrides import get_overridable_functions, resolve_name
 
 import taylortorch  # noqa: F401
-from taylortorch.registry import REFUSED, ROWS, RULES
+from taylortorch.engine.registry import REFUSED, ROWS, RULES
 
 NOT_YET = Path(__file__).parent / "not_yet.txt"
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import taylortorch as tt
-from taylortorch.directions import Compressed, Operator, Owned
+from taylortorch.engine.directions import Compressed, Operator, Owned
 from tests.fields import mlp, points, reverse_laplacian, same, same_gradients
 
 F = tt.func

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import taylortorch as tt
-from taylortorch.registry import ROWS, RULES
+from taylortorch.engine.registry import ROWS, RULES
 from taylortorch.testing import check_rule
 
 F64 = torch.float64

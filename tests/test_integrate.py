@@ -12,7 +12,7 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 import taylortorch as tt
-from taylortorch.streams import Stream, Tape
+from taylortorch.algebra.streams import Stream, Tape
 
 exactly = {"rtol": 1e-15, "atol": 1e-16}
 

@@ -13,11 +13,13 @@ import pytest
 import torch
 
 import taylortorch as tt
-from taylortorch.registry import ROWS, Sample, T, name_of
-from taylortorch.structures import Bundle, Collapsed, Multivariate, Structure, total_degree
-from taylortorch.tensor import LINE, wrap
-from taylortorch.testing import filled, invoke, outputs_of, tensors_in
-from taylortorch.variables import Origin, TorchArrays
+from taylortorch.algebra.indices import total_degree
+from taylortorch.algebra.structures import LINE, Bundle, Collapsed, Multivariate, Structure
+from taylortorch.engine.registry import ROWS, name_of
+from taylortorch.engine.samples import Sample, T
+from taylortorch.engine.tensor import wrap
+from taylortorch.operators.variables import Origin, TorchArrays
+from taylortorch.testing.samples import filled, invoke, outputs_of, tensors_in
 from tests.oracle import along, contracted
 from tests.test_rules import REFERENCES, accepts, draw
 

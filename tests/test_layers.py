@@ -26,7 +26,8 @@ from torch.utils.checkpoint import (
 )
 
 import taylortorch as tt
-from taylortorch import TaylorTensor, registry
+from taylortorch import TaylorTensor
+from taylortorch.engine import registry
 from taylortorch.rules import autocast
 from tests.layers import EXCLUDED, F64, TABLE, Row, S
 from tests.oracle import along, contracted

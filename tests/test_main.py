@@ -15,7 +15,7 @@ import torch
 
 import taylortorch as tt
 from taylortorch import __main__ as command
-from taylortorch.registry import RULES
+from taylortorch.engine.registry import RULES
 
 CPU64 = {"device": "cpu", "dtype": torch.float64}
 ROOT = Path(__file__).parent.parent

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import taylortorch as tt
-from taylortorch.registry import RULES
+from taylortorch.engine.registry import RULES
 from tests.op_db import ENTRIES, recorded, verdicts
 from tests.oracle import differences
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from taylortorch.registry import REFUSED, ROWS, name_of
+from taylortorch.engine.registry import REFUSED, ROWS, name_of
 
 DOCS = Path(__file__).parent.parent / "docs"
 TESTED = torch.__version__.startswith("2.13.")

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import taylortorch as tt
-from taylortorch import series
-from taylortorch.structures import Bundle, Line, Multivariate, horner, total_degree
+from taylortorch.algebra import series
+from taylortorch.algebra.indices import total_degree
+from taylortorch.algebra.structures import Bundle, Line, Multivariate, horner
 
 LINE = Line()
 exactly = settings(derandomize=True, deadline=None, max_examples=60)

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import taylortorch as tt
-from taylortorch.directions import Operator, Owned
-from taylortorch.func.powers import powers_of
-from taylortorch.func.transforms import along_directions
-from taylortorch.structures import Collapsed, Multivariate
+from taylortorch.algebra.structures import Collapsed, Multivariate
+from taylortorch.engine.directions import Operator, Owned
+from taylortorch.operators.plans import along_directions
+from taylortorch.operators.powers import powers_of
 from tests.fields import F64, mlp, partial, points, same, same_gradients
 
 F = tt.func

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import taylortorch as tt
-from taylortorch.structures import Bundle
-from taylortorch.tensor import wrap
+from taylortorch.algebra.structures import Bundle
+from taylortorch.engine.tensor import wrap
 from tests.oracle import along, contracted
 
 Program = Callable[[list[torch.Tensor]], torch.Tensor]

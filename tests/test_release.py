@@ -24,7 +24,7 @@ import pytest
 import torch
 
 import taylortorch as tt
-from taylortorch.tensor import constant_in_traces
+from taylortorch.engine.private import constant_in_traces
 
 ROOT = Path(__file__).parent.parent
 CONSTRAINTS = ROOT / "constraints.txt"

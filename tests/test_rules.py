@@ -13,8 +13,9 @@ import pytest
 import torch
 
 import taylortorch as tt
-from taylortorch.registry import ROWS, Sample, name_of
-from taylortorch.testing import filled, invoke, subsets, tensors_in
+from taylortorch.engine.registry import ROWS, name_of
+from taylortorch.engine.samples import Sample
+from taylortorch.testing.samples import filled, invoke, subsets, tensors_in
 from tests.oracle import along, contracted
 from tests.references import REFERENCES
 

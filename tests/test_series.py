@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taylortorch import series
-from taylortorch.structures import Line
+from taylortorch.algebra import series
+from taylortorch.algebra.structures import Line
 from tests.oracle import faa_di_bruno, partitions
 
 LINE = Line()

@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from taylortorch import series
-from taylortorch.registry import Sample, name_of
-from taylortorch.streams import Stream, Tape, Unknown, by_degree, each
-from taylortorch.structures import Line
-from taylortorch.tensor import LINE, blocks_at, wrap
+from taylortorch.algebra import series
+from taylortorch.algebra.series import by_degree, each
+from taylortorch.algebra.streams import Stream, Tape, Unknown
+from taylortorch.algebra.structures import LINE, Line
+from taylortorch.engine.frames import blocks_at
+from taylortorch.engine.registry import name_of
+from taylortorch.engine.samples import Sample
+from taylortorch.engine.tensor import wrap
 from tests.test_laws import every_rule
 from tests.test_rules import draw, invoke
 

@@ -17,20 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taylortorch import series
-from taylortorch.structures import (
-    Bundle,
-    Collapsed,
-    IndexSet,
-    Line,
-    MultiIndex,
-    Multivariate,
-    Structure,
-    Sum,
-    closure,
-    pairings,
-    total_degree,
-)
+from taylortorch.algebra import series
+from taylortorch.algebra.indices import IndexSet, MultiIndex, Sum, closure, pairings, total_degree
+from taylortorch.algebra.structures import Bundle, Collapsed, Line, Multivariate, Structure
 from tests.test_series import polynomial_derivatives
 
 exactly = settings(derandomize=True, deadline=None, max_examples=60)

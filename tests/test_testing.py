@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 
 import taylortorch as tt
-from taylortorch import series
-from taylortorch.oracles import Differences, Opaque
-from taylortorch.structures import Collapsed, Multivariate
-from taylortorch.tensor import blocks_at, join, wrap
+from taylortorch.algebra import series
+from taylortorch.algebra.structures import Collapsed, Multivariate
+from taylortorch.engine.frames import blocks_at, join
+from taylortorch.engine.tensor import wrap
 from taylortorch.testing import call, check_rule, t
+from taylortorch.testing.oracles import Differences, Opaque
 
 F64 = torch.float64
 X = torch.tensor([[0.4, 1.3, 0.7], [0.9, 0.6, 1.1]], dtype=F64)

@@ -13,19 +13,9 @@ with respect to parameters and to ``x``.
 """
 
 from . import stochastic
-from .transforms import (
-    biharmonic,
-    derivatives,
-    hessian,
-    hessian_diagonal,
-    jacfwd,
-    jet,
-    jvp,
-    laplacian,
-    linear_operator,
-    mixed_partial,
-    weighted_laplacian,
-)
+from .laplacians import biharmonic, laplacian, weighted_laplacian
+from .linear import linear_operator, mixed_partial
+from .transforms import derivatives, hessian, hessian_diagonal, jacfwd, jet, jvp
 
 __all__ = [
     "biharmonic",

@@ -10,9 +10,10 @@ from typing import Any, ParamSpec
 import torch
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from ..structures import Multivariate, Structure
-from ..tensor import TaylorTensor, check_value, full, level_above, settle, wrap
-from ..variables import Origin, TorchArrays, Variable, event_shape, seeded
+from ..algebra.structures import Multivariate, Structure
+from ..engine.frames import level_above
+from ..engine.tensor import TaylorTensor, check_value, full, settle, wrap
+from ..operators.variables import Origin, TorchArrays, Variable, event_shape, seeded
 
 _P = ParamSpec("_P")
 

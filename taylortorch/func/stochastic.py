@@ -23,10 +23,10 @@ from typing import Any, ParamSpec
 
 import torch
 
-from ..directions import Operator
-from ..structures import Collapsed
+from ..algebra.structures import Collapsed
+from ..engine.directions import Operator
+from .linear import operator_at
 from .point import Point, transform, tree_map
-from .transforms import operator_at
 
 __all__ = ["biharmonic", "laplacian", "linear_operator"]
 

@@ -37,16 +37,8 @@ from typing import Any
 
 import torch
 
-from ..tensor import TaylorTensor
-from .passes import (
-    Column,
-    Counts,
-    Passes,
-    Switch,
-    check_version,
-    raised,
-    requested,
-)
+from ..engine.tensor import TaylorTensor
+from .passes import Column, Counts, Passes, Switch, check_version, raised, requested
 
 TESTED = "1.15.0"
 _switch = Switch()

@@ -34,7 +34,7 @@ from typing import Any
 
 import torch
 
-from ..tensor import TaylorTensor
+from ..engine.tensor import TaylorTensor
 from .passes import (
     Column,
     Counts,

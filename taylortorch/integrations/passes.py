@@ -36,9 +36,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..structures import Bundle, Line, MultiIndex, Multivariate, Structure, closure
-from ..tensor import TaylorTensor, full, settle, wrap
-from ..variables import Origin, TorchArrays
+from ..algebra.indices import MultiIndex, closure
+from ..algebra.structures import Bundle, Line, Multivariate, Structure
+from ..engine.tensor import TaylorTensor, full, settle, wrap
+from ..operators.variables import Origin, TorchArrays
 
 
 class Column(NamedTuple):

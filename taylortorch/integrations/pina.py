@@ -34,16 +34,8 @@ from typing import Any
 
 import torch
 
-from ..tensor import TaylorTensor
-from .passes import (
-    Counts,
-    Passes,
-    Switch,
-    check_version,
-    known,
-    raised,
-    requested,
-)
+from ..engine.tensor import TaylorTensor
+from .passes import Counts, Passes, Switch, check_version, known, raised, requested
 
 TESTED = "0.3.2"
 _switch = Switch()

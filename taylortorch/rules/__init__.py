@@ -15,7 +15,9 @@ Read in this order; every file is mostly data.
 * ``composites``: softmax, layer_norm, dropout ... (torch code on TaylorTensors)
 * ``fourier``: torch.fft, stft and istft
 * ``recurrent``: RNN, LSTM, GRU and their cells, unrolled
-* ``special``: Bessel functions, orthogonal polynomials, quantiles, scatter_reduce ...
+* ``bessel``: Bessel functions
+* ``special``: gamma, erf and their kin, orthogonal polynomials
+* ``statistics``: integrals, quantiles, cov, scatter_reduce ...
 * ``spatial``: pooling, interpolation, grid_sample, unfold, embedding, distances
 * ``losses``: every loss of ``torch.nn.functional``
 * ``autocast``: what ``torch.autocast`` does to a function as a whole
@@ -24,12 +26,14 @@ Read in this order; every file is mostly data.
 * ``refused``: functions that would lose derivatives, with the reason
 """
 
-from ..members import give_members
-from ..registry import RULES, declare_overridable
+from ..engine.registry import RULES
+from ..patches.members import give_members
+from ..patches.overridable import declare_overridable
 from . import (
     arithmetic,
     aten,
     autocast,
+    bessel,
     composites,
     elementwise,
     fourier,
@@ -46,6 +50,7 @@ from . import (
     shapes,
     spatial,
     special,
+    statistics,
     values,
 )
 
@@ -60,6 +65,7 @@ __all__ = [
     "arithmetic",
     "aten",
     "autocast",
+    "bessel",
     "composites",
     "elementwise",
     "fourier",
@@ -76,5 +82,6 @@ __all__ = [
     "shapes",
     "spatial",
     "special",
+    "statistics",
     "values",
 ]

@@ -8,12 +8,15 @@ from typing import Any
 
 import torch
 
-from .. import series
-from ..kinds import aligned, bind, composite, constant, in_place, is_constant, series_among
-from ..registry import add_rule, call, t
-from ..streams import by_degree, each
-from ..structures import Structure
-from ..tensor import TaylorTensor, blocks_at, join, run, wrap
+from ..algebra import series
+from ..algebra.series import by_degree, each
+from ..algebra.structures import Structure
+from ..engine.arguments import aligned, bind, is_constant, series_among
+from ..engine.frames import blocks_at, join
+from ..engine.kinds import composite, constant, in_place
+from ..engine.registry import add_rule
+from ..engine.samples import call, t
+from ..engine.tensor import TaylorTensor, run, wrap
 
 PAIR = ("input", "other")
 

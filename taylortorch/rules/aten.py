@@ -12,8 +12,10 @@ from typing import Any
 
 import torch
 
-from ..kinds import attribute, composite, multilinear
-from ..registry import Sample, add_rule, call, t
+from ..engine.kinds import attribute, composite
+from ..engine.multilinear import multilinear
+from ..engine.registry import add_rule
+from ..engine.samples import Sample, call, t
 
 X = t(2, 3, 4, low=-1, high=1)
 PLANE = t(2, 2, 5, 6, low=-1)

@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from ..registry import ROWS, RULES, TRACED, Evaluator, resolve
-from ..tensor import flatten, innermost, run
+from ..engine.registry import ROWS, RULES, TRACED, Evaluator, resolve
+from ..engine.tensor import flatten, innermost, run
 
 LOSSES = """
 binary_cross_entropy_with_logits cosine_embedding_loss hinge_embedding_loss huber_loss kl_div

@@ -15,10 +15,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ..bodies import own_body
-from ..kinds import composite, in_place, laid_out_as, with_inplace_argument
-from ..registry import Sample, add_rule, call, t
-from ..tensor import TaylorTensor, innermost
+from ..engine.kinds import composite, in_place, with_inplace_argument
+from ..engine.registry import add_rule
+from ..engine.samples import Sample, call, t
+from ..engine.tensor import TaylorTensor, innermost
+from ..engine.writing import laid_out_as
+from .bodies import own_body
 
 X = t(2, 3, 4, low=-1, high=1)
 

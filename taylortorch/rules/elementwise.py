@@ -14,14 +14,19 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from .. import adjoints, series
-from ..bodies import own_body
-from ..kinds import bind, composite, in_place, ode, operand_of, piecewise, series_among, slope
-from ..kinds import with_inplace_argument as inplace_argument
-from ..registry import Sample, add_rule, call, t
-from ..streams import Stream, each
-from ..structures import Structure
-from ..tensor import TaylorTensor, join, run, wrap
+from ..algebra import series
+from ..algebra.series import each
+from ..algebra.streams import Stream
+from ..algebra.structures import Structure
+from ..engine import adjoints
+from ..engine.arguments import bind, operand_of, series_among
+from ..engine.frames import join
+from ..engine.kinds import composite, in_place, ode, piecewise, slope
+from ..engine.kinds import with_inplace_argument as inplace_argument
+from ..engine.registry import add_rule
+from ..engine.samples import Sample, call, t
+from ..engine.tensor import TaylorTensor, run, wrap
+from .bodies import own_body
 
 LN2, LN10 = math.log(2.0), math.log(10.0)
 ROOT_HALF, ROOT_2PI = math.sqrt(0.5), math.sqrt(2 * math.pi)

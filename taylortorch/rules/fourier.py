@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 
-from ..kinds import composite, multilinear
-from ..lifts import Lift, by_axes, by_vmap, from_the_end
-from ..registry import UnsupportedFunction, add_rule, call, t
+from ..engine.kinds import composite
+from ..engine.lifts import Lift, by_axes, by_vmap, from_the_end
+from ..engine.multilinear import multilinear
+from ..engine.registry import UnsupportedFunction, add_rule
+from ..engine.samples import call, t
 
 X = t(2, 3, 4, low=-1, high=1)
 

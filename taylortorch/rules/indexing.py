@@ -7,17 +7,16 @@ from typing import Any
 
 import torch
 
-from ..kinds import (
-    composite,
-    in_place,
-    multilinear,
-    series_among,
-)
-from ..lifts import Lift, by_broadcasting, by_vmap
-from ..registry import Evaluator, UnsupportedFunction, add_rule, call, name_of, t
-from ..streams import by_degree
-from ..tensor import TaylorTensor, blocks_at, constant_like, flatten, join, run, wrap
-from ..writing import store
+from ..algebra.series import by_degree
+from ..engine.arguments import series_among
+from ..engine.frames import blocks_at, constant_like, join
+from ..engine.kinds import composite, in_place
+from ..engine.lifts import Lift, by_broadcasting, by_vmap
+from ..engine.multilinear import multilinear
+from ..engine.registry import Evaluator, UnsupportedFunction, add_rule, name_of
+from ..engine.samples import call, t
+from ..engine.tensor import TaylorTensor, flatten, run, wrap
+from ..engine.writing import store
 
 MASK = torch.tensor([[True, False, True], [False, False, True]])
 X = t(2, 3, 4, low=-1, high=1)

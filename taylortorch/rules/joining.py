@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from ..kinds import (
-    composite,
-)
-from ..registry import add_rule, call, t
-from ..streams import by_degree
-from ..tensor import blocks_at, flatten, join, wrap
+from ..algebra.series import by_degree
+from ..engine.frames import blocks_at, join
+from ..engine.kinds import composite
+from ..engine.registry import add_rule
+from ..engine.samples import call, t
+from ..engine.tensor import flatten, wrap
 
 X = t(2, 3, 4, low=-1, high=1)
 

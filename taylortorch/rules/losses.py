@@ -14,9 +14,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ..bodies import own_body
-from ..kinds import composite
-from ..registry import Sample, add_rule, call, t
+from ..engine.kinds import composite
+from ..engine.registry import add_rule
+from ..engine.samples import Sample, call, t
+from .bodies import own_body
 
 # how C++ names the reductions; its functions, called without one, do not reduce
 NONE, MEAN, SUM = 0, 1, 2

@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 
-from ..directions import Operator, Owned, compressed
-from ..kinds import composite, in_place, multilinear
-from ..lifts import by_vmap
-from ..registry import UnsupportedFunction, add_rule, call, t
-from ..tensor import TaylorTensor, innermost, is_guarded, wrap
+from ..engine.directions import Operator, Owned, compressed
+from ..engine.kinds import composite, in_place
+from ..engine.lifts import by_vmap
+from ..engine.multilinear import multilinear
+from ..engine.registry import UnsupportedFunction, add_rule
+from ..engine.samples import call, t
+from ..engine.tensor import TaylorTensor, innermost, is_guarded, wrap
 
 # --- matrix products ------------------------------------------------------------------------------
 

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch.autograd.graph import _MultiHandle
 
-from ..kinds import attribute, value
-from ..registry import RULES, UnsupportedFunction, add_rule, call, name_of, t
-from ..structures import Structure
-from ..tensor import TaylorTensor, flatten, full, settle, wrap
+from ..algebra.structures import Structure
+from ..engine.kinds import attribute, value
+from ..engine.registry import RULES, UnsupportedFunction, add_rule, name_of
+from ..engine.samples import call, t
+from ..engine.tensor import TaylorTensor, flatten, full, settle, wrap
 
 
 def _on_value(what: str) -> Callable:

@@ -21,8 +21,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ..kinds import composite
-from ..registry import add_rule, call, t
+from ..engine.kinds import composite
+from ..engine.registry import add_rule
+from ..engine.samples import call, t
 
 State = tuple[Any, ...]
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import torch
 
-from ..directions import Owned
-from ..kinds import composite, in_place, multilinear
-from ..lifts import by_axes, by_vmap
-from ..registry import add_rule, call, t
-from ..tensor import innermost, wrap
+from ..engine.directions import Owned
+from ..engine.kinds import composite, in_place
+from ..engine.lifts import by_axes, by_vmap
+from ..engine.multilinear import multilinear
+from ..engine.registry import add_rule
+from ..engine.samples import call, t
+from ..engine.tensor import innermost, wrap
 
 X = t(2, 3, 4, low=-1, high=1)
 POSITIVE = t(2, 3, 4)

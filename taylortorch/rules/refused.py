@@ -9,7 +9,7 @@ import fnmatch
 
 import torch
 
-from ..registry import refuse
+from ..engine.registry import refuse
 
 TABLE = {
     "data_ptr untyped_storage storage storage_type __dlpack__ __dlpack_device__ const_data_ptr": (

@@ -13,17 +13,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ..kinds import (
-    bind,
-    composite,
-    in_place,
-    piecewise,
-    series_among,
-    with_inplace_argument,
-)
-from ..registry import add_rule, call, t
-from ..streams import each
-from ..tensor import join, run, wrap
+from ..algebra.series import each
+from ..engine.arguments import bind, series_among
+from ..engine.frames import join
+from ..engine.kinds import composite, in_place, piecewise, with_inplace_argument
+from ..engine.registry import add_rule
+from ..engine.samples import call, t
+from ..engine.tensor import run, wrap
 
 SIGNED = t(3, 4, low=-2, high=2)
 

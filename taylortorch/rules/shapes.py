@@ -10,22 +10,16 @@ from typing import Any
 
 import torch
 
-from ..kinds import (
-    bind,
-    broadcast,
-    composite,
-    in_place,
-    in_place_shape,
-    multilinear,
-    reshape,
-    series_among,
-    shares_memory,
-)
-from ..lifts import Lift, as_is, by_axes, by_vmap, from_the_end
-from ..registry import UnsupportedFunction, add_rule, call, name_of, t
-from ..streams import by_degree
-from ..tensor import TaylorTensor, full, innermost, join, run, settle, wrap
-from ..writing import overlaps
+from ..algebra.series import by_degree
+from ..engine.arguments import bind, series_among
+from ..engine.frames import join
+from ..engine.kinds import broadcast, composite, in_place, in_place_shape, reshape
+from ..engine.lifts import Lift, as_is, by_axes, by_vmap, from_the_end
+from ..engine.multilinear import multilinear
+from ..engine.registry import UnsupportedFunction, add_rule, name_of
+from ..engine.samples import call, t
+from ..engine.tensor import TaylorTensor, full, innermost, run, settle, wrap
+from ..engine.writing import overlaps, shares_memory
 
 X = t(2, 3, 4, low=-1, high=1)
 MASK = torch.tensor([[True, False, True], [False, False, True]])

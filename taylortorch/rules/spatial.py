@@ -16,11 +16,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ..bodies import own_body
-from ..kinds import composite, constant, laid_out_as, multilinear, value
-from ..lifts import Lift, by_vmap
-from ..registry import Evaluator, Sample, UnsupportedFunction, add_rule, call, name_of, t
-from ..tensor import TaylorTensor, innermost, run
+from ..engine.kinds import composite, constant, value
+from ..engine.lifts import Lift, by_vmap
+from ..engine.multilinear import multilinear
+from ..engine.registry import Evaluator, UnsupportedFunction, add_rule, name_of
+from ..engine.samples import Sample, call, t
+from ..engine.tensor import TaylorTensor, innermost, run
+from ..engine.writing import laid_out_as
+from .bodies import own_body
 
 
 def _plain(x: Any) -> Any:

@@ -11,10 +11,12 @@ from typing import Any
 
 import torch
 
-from ..kinds import attribute, constant, constant_of_first, in_place, value, value_of_first
-from ..registry import add_rule, call, t
-from ..tensor import constant_like, flatten, join, wrap
-from ..writing import store
+from ..engine.frames import constant_like, join
+from ..engine.kinds import attribute, constant, constant_of_first, in_place, value, value_of_first
+from ..engine.registry import add_rule
+from ..engine.samples import call, t
+from ..engine.tensor import flatten, wrap
+from ..engine.writing import store
 
 ATTRIBUTES = """
 .shape .dtype .device .ndim .layout .itemsize .nbytes .name .names .is_cpu .is_cuda .is_ipu .is_maia

@@ -1,0 +1,369 @@
+"""How each kind of function acts on a series: the only place where blocks meet torch functions.
+
+A row of a table in ``rules/`` names a kind and says what the kind needs to know; the kind makes the
+evaluator ``evaluate(func, args, kwargs)``. ``func`` is the function as it was called: it computes
+the value of the result, which is torch's own (that of a composite agrees with it to rounding).
+
+| kind | meaning | what the row says |
+|---|---|---|
+| ``value`` | depends on ``c_0`` only, gives a plain result | nothing |
+| ``constant`` | piecewise constant: all its derivatives are zero | nothing |
+| ``ode`` | ``y' = (a + b y + c y**2) x'`` | three numbers |
+| ``slope`` | ``y' = sum_i g_i(x) x_i'`` | one lambda per argument, in plain torch |
+| ``piecewise`` | linear on each piece, ``c_0`` picks the piece | the slopes on that piece |
+| ``multilinear`` | of degree <= 1 in each tensor argument | its form: ``input*weight + bias`` |
+| ``reshape`` | the same entries in another shape | nothing |
+| ``composite`` | ordinary torch code on TaylorTensors | its body |
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from ..algebra import series
+from ..algebra.series import by_degree, each
+from ..algebra.streams import Stream
+from ..algebra.structures import Structure
+from . import adjoints
+from .arguments import aligned, bind, is_constant, operand_of, series_among, values_of
+from .frames import blocks_at, join
+from .registry import Evaluator
+from .tensor import TaylorTensor, flatten, full, run, settle, wrap
+from .writing import as_view, reshape_in_place, store, view_of
+
+
+def value(func: Callable, args: tuple, kwargs: dict) -> Any:
+    """A function of the value alone; its result carries no series."""
+    found = flatten((args, kwargs), [])
+    for x in found:
+        settle(x)
+    level = max(x._level for x in found)
+    args = tuple(values_of(a, level) for a in args)
+    kwargs = {k: values_of(v, level) for k, v in kwargs.items()}
+    return run(func, *args, **kwargs)
+
+
+def attribute(func: Callable, args: tuple, kwargs: dict) -> Any:
+    """A property of the tensor that its value has as well: shape, dtype, device ..."""
+    return run(func, args[0]._blocks[0], *args[1:], **kwargs)
+
+
+def constant(func: Callable, args: tuple, kwargs: dict) -> Any:
+    """A piecewise constant function: a constant series, or a plain tensor of integers."""
+    level, structure, order = join(func, flatten((args, kwargs), []), by_entry=True)
+    result = value(func, args, kwargs)
+    if not (result.is_floating_point() or result.is_complex()):
+        return result
+    return wrap((result,) + (None,) * order, structure, level)
+
+
+def value_of_first(func: Callable, args: tuple, kwargs: dict) -> Any:
+    """As ``value``, for functions that would lose a series anywhere but in their first argument."""
+    bind(func, ("input",), args, kwargs)
+    return value(func, args, kwargs)
+
+
+def constant_of_first(func: Callable, args: tuple, kwargs: dict) -> Any:
+    """As ``constant``, for functions that would lose a series in any argument but the first."""
+    bind(func, ("input",), args, kwargs)
+    return constant(func, args, kwargs)
+
+
+# --- ode, slope, piecewise ----------------------------------------------------------------------
+
+
+def ode(
+    a: float,
+    b: float,
+    c: float,
+    slope0: Callable | None = None,
+    fused: Callable | None = None,
+) -> Evaluator:
+    """``y' = (a + b y + c y**2) x'``.
+
+    ``slope0(x0, y0)`` is a better formula for the first slope, ``fused(block, y0)`` one pass that
+    multiplies real tensors with it.
+    """
+    needs = 0 if slope0 is None else 1
+
+    def slope(s: Structure, x: Sequence[Any], y: Sequence[Any], order: int) -> Sequence[Any]:
+        first = series.quadratic_value(y[0], a, b, c) if slope0 is None else slope0(x[0], y[0])
+        if order == 0:
+            return [first]
+        higher = series.quadratic_terms(s, y[0], b, c)
+        return [first, *(higher(y, k) for k in range(1, order + 1))]
+
+    def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
+        x, others, kwargs = operand_of(func, ("input",), args, kwargs)
+        order = len(x._blocks) - 1
+
+        def forward(s: Structure, x: Sequence[Any]) -> Sequence[Any]:
+            y0 = func(x[0], *others, **kwargs)
+            if order == 0:
+                return (y0,)
+            if fused is not None and order < 3 and type(y0) is torch.Tensor and not y0.is_complex():
+                return series.ode(s, y0, x, a, b, c, None, lambda block: fused(block, y0))
+            first = None if slope0 is None else slope0(x[0], y0)
+            return series.ode(s, y0, x, a, b, c, first)
+
+        y = adjoints.apply(forward, slope, needs, x._structure, x._blocks)
+        return wrap(y, x._structure, x._level)
+
+    return evaluate
+
+
+def slope(
+    *derivatives: Callable,
+    names: Sequence[str] = ("input", "other"),
+    closed: Callable | None = None,
+) -> Evaluator:
+    """``y' = sum_i g_i x_i'`` where ``g_i(*operands, ...)`` is torch code, same arguments.
+
+    The code runs on the operands' series truncated by one degree, so the library is written in
+    itself; at order 1 it runs on plain values. ``closed(n, *operands, ...)``, for a function of one
+    operand, gives its first n <= 3 derivatives at a real value, which take fewer passes up to order
+    2; or None for arguments that it does not serve.
+    """
+    names = names[: len(derivatives)]
+    if len(derivatives) == 1:
+        return _slope_of_one(derivatives[0], names, closed)
+
+    def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
+        operands, others, kwargs = bind(func, names, args, kwargs)
+        level, structure, order = join(func, series_among(func, operands), by_entry=True)
+        inputs = [blocks_at(x, level, structure, order) for x in operands]
+        y0 = func(*(b[0] for b in inputs), *others, **kwargs)
+        if order == 0:
+            return wrap((y0,), structure, level)
+        lower = structure.truncated(order - 1)
+        if order == 1:
+            arguments = [b[0] for b in inputs]
+        else:
+            arguments = [
+                x if is_constant(b) else wrap(b[:-1], lower, level)
+                for x, b in zip(operands, inputs, strict=True)
+            ]
+        factors = []
+        for b, derivative in zip(inputs, derivatives, strict=False):
+            if not is_constant(b):
+                g = run(derivative, *arguments, *others, **kwargs)
+                slopes = blocks_at(g, level, lower, order - 1)
+                factors.append(
+                    (aligned(b, y0.ndim, structure), aligned(slopes, y0.ndim, structure))
+                )
+        if not factors:
+            return wrap((y0,) + (None,) * order, structure, level)
+        return wrap(series.integrate(structure, y0, *factors), structure, level)
+
+    return evaluate
+
+
+def _slope_of_one(derivative: Callable, names: Sequence[str], closed: Callable | None) -> Evaluator:
+    def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
+        x, others, kwargs = operand_of(func, names, args, kwargs)
+        level, structure, order = x._level, x._structure, len(x._blocks) - 1
+
+        def in_closed_form(x: Sequence[Any], count: int) -> list | None:
+            if closed is None or count > 3 or type(x) is Stream or x[0].is_complex():
+                return None
+            return run(closed, count, x[0], *others, **kwargs)
+
+        def slope(s: Structure, x: Sequence[Any], _: Any, order: int) -> Sequence[Any]:
+            if order == 0 or is_constant(x):
+                return [run(derivative, x[0], *others, **kwargs)] + [None] * order
+            f = in_closed_form(x, order + 1)
+            if f is not None:
+                return series.along(s, f, x)
+            lower = s.truncated(order)
+            g = run(derivative, wrap(x[: order + 1], lower, level), *others, **kwargs)
+            return blocks_at(g, level, lower, order)
+
+        def forward(s: Structure, x: Sequence[Any]) -> Sequence[Any]:
+            y0 = func(x[0], *others, **kwargs)
+            if is_constant(x):
+                return [y0] + [None] * order
+            f = in_closed_form(x, order) if order < 3 else None
+            if f is not None:
+                return series.along(s, [y0, *f], x)
+            g = aligned(slope(s, x, None, order - 1), y0.ndim, s)
+            return series.integrate(s, y0, (aligned(x, y0.ndim, s), g))
+
+        if any(isinstance(a, torch.Tensor) for a in (*others, *kwargs.values())):
+            y = forward(structure, x._blocks)
+        else:
+            y = adjoints.apply(forward, slope, order + 1, structure, x._blocks)
+        return wrap(y, structure, level)
+
+    return evaluate
+
+
+def piecewise(slopes: Callable, names: Sequence[str] = ("input",)) -> Evaluator:
+    """Linear on each piece: ``slopes(*values, ...)`` gives the slope in each operand.
+
+    A slope is a tensor, a number, or a boolean tensor for 0 and 1.
+    """
+
+    def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
+        operands, others, kwargs = bind(func, names, args, kwargs)
+        level, structure, order = join(func, series_among(func, operands), by_entry=True)
+        inputs: list[Any] = [blocks_at(x, level, structure, order) for x in operands]
+        values = [b[0] for b in inputs]
+        y0 = func(*values, *others, **kwargs)
+        factors = run(slopes, *values, *others, **kwargs)
+        if not isinstance(factors, tuple):
+            factors = (factors,)
+        inputs = [aligned(b, y0.ndim, structure) for b in inputs]
+
+        def term(_: Any, k: int) -> Any:
+            picked = (_picked(factor, b[k]) for factor, b in zip(factors, inputs, strict=False))
+            return series.total(picked)
+
+        return wrap(by_degree(y0, order, term, *inputs), structure, level)
+
+    return evaluate
+
+
+def _picked(factor: Any, block: Any) -> Any:
+    if block is None:
+        return None
+    if isinstance(factor, torch.Tensor) and factor.dtype == torch.bool:
+        return torch.where(factor, block, block.new_zeros(()))
+    return series.times(block, factor)
+
+
+def _of_value(func: Callable, args: tuple, kwargs: dict) -> tuple[Any, ...]:
+    """For a function of one series: it, its frame, the value of the result, the other arguments."""
+    x = args[0] if args else kwargs["input"]
+    series_among(func, (x,))
+    level, structure, order = join(func, (x,), by_entry=True)
+    args = tuple(values_of(a, level) for a in args)
+    kwargs = {name: values_of(a, level) for name, a in kwargs.items()}
+    y0 = func(*args, **kwargs)
+    if structure.compact:
+        # its entries move together with the value's, or it has to be spread out before
+        moved = structure.reshaped(x._blocks[0].shape, y0.shape)
+        level, structure, order = join(func, (x,)) if moved is None else (level, moved, order)
+    return x, level, structure, order, y0, args[1:], kwargs
+
+
+def reshape(view: bool | str) -> Evaluator:
+    """The same entries in the same order, in another shape."""
+
+    def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
+        if args and not isinstance(args[0], TaylorTensor):
+            # a plain tensor takes the shape of a series
+            return value(func, args, kwargs)
+        x, level, structure, order, y0, others, kwargs = _of_value(func, args, kwargs)
+        if y0 is x._blocks[0]:
+            return x
+
+        def term(_: Any, k: int) -> Any:
+            if blocks[k] is None:
+                return None
+            whole = full(x, k)
+            return whole.reshape((*whole.shape[: structure.leads(k)], *y0.shape))
+
+        blocks = x._blocks
+        result = wrap(by_degree(y0, order, term, blocks), structure, level)
+        as_view(func, x, others, kwargs, [result], view, False)
+        return result
+
+    return evaluate
+
+
+def broadcast(func: Callable, args: tuple, kwargs: dict) -> Any:
+    """A broadcast view: the blocks keep their size 1 along the new axes."""
+    if args and not isinstance(args[0], TaylorTensor):
+        # a plain tensor takes the shape of a series
+        return value(func, args, kwargs)
+    x, level, structure, _, y0, others, kwargs = _of_value(func, args, kwargs)
+    if y0 is x._blocks[0]:
+        return x
+    blocks = aligned(x._blocks, y0.ndim, structure)
+    result = wrap(each(lambda block: block, blocks, y0), structure, level)
+    return view_of(x, lambda base: func(base, *others, **kwargs), result)
+
+
+# --- composite, in place ------------------------------------------------------------------------
+
+
+def composite(body: Callable) -> Evaluator:
+    """Ordinary torch code, run on TaylorTensors; it takes the same arguments as the function."""
+
+    def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
+        return as_series(func, args, kwargs, run(body, *args, **kwargs))
+
+    return evaluate
+
+
+def as_series(func: Callable, args: tuple, kwargs: dict, result: Any) -> Any:
+    """The result of torch code on TaylorTensors: a constant series where it used none of them."""
+    if (
+        isinstance(result, torch.Tensor)
+        and not isinstance(result, TaylorTensor)
+        and (result.is_floating_point() or result.is_complex())
+    ):
+        level, structure, order = join(func, flatten((args, kwargs), []))
+        return wrap((result,) + (None,) * order, structure, level)
+    return result
+
+
+def in_place(evaluate: Evaluator) -> Callable[[Callable], Evaluator]:
+    """The in-place forms of a function: the out-of-place result, stored into the first argument."""
+
+    def of(out_of_place: Callable) -> Evaluator:
+        def write(func: Callable, args: tuple, kwargs: dict) -> Any:
+            result = evaluate(out_of_place, args, kwargs)
+            return store(func, args[0], result)
+
+        return write
+
+    return of
+
+
+def in_place_shape(evaluate: Evaluator) -> Callable[[Callable], Evaluator]:
+    """The in-place forms of a function that gives its argument another shape."""
+
+    def of(out_of_place: Callable) -> Evaluator:
+        def write(func: Callable, args: tuple, kwargs: dict) -> Any:
+            target = args[0]
+            viewed = target._viewed
+            result = evaluate(out_of_place, args, kwargs)
+            target._viewed = viewed
+            return reshape_in_place(func, target, result)
+
+        return write
+
+    return of
+
+
+def with_inplace_argument(evaluate: Evaluator) -> Evaluator:
+    """For functions of ``torch.nn.functional`` with an ``inplace`` argument."""
+
+    def checked(func: Callable, args: tuple, kwargs: dict) -> Any:
+        inplace = kwargs.get("inplace", False)
+        if "inplace" in kwargs:
+            kwargs = {name: a for name, a in kwargs.items() if name != "inplace"}
+        elif isinstance(func, types.FunctionType):
+            # eager torch passes it by name, Dynamo as the user did
+            position = _INPLACE_POSITION.get(func.__name__, len(args))
+            if len(args) > position:
+                inplace = args[position]
+                args = (*args[:position], *args[position + 1 :])
+        result = evaluate(func, args, kwargs)
+        return store(func, args[0] if args else kwargs["input"], result) if inplace else result
+
+    return checked
+
+
+_INPLACE_POSITION = {
+    name: list(inspect.signature(function).parameters).index("inplace")
+    for name, function in vars(torch.nn.functional).items()
+    if isinstance(function, types.FunctionType)
+    and "inplace" in inspect.signature(function).parameters
+}

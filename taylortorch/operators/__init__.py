@@ -1,0 +1,1 @@
+"""Independent variables, and the differential operators by them."""
