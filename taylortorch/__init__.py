@@ -5,6 +5,7 @@ order, from one forward pass; train on them with one ordinary ``backward()``.
 """
 
 from . import distributed, func, testing
+from . import patches as _patches
 from . import rules as _rules
 from .engine.registry import UnsupportedFunction, supported
 from .engine.tensor import TaylorTensor
@@ -22,8 +23,6 @@ from .operators.derivatives import (
     normal_derivative,
 )
 from .operators.variables import variables
-from .patches import vmap as _vmap
-from .patches import wrapped as _wrapped
 from .polynomials import compose, invert, radius_of_convergence
 
 __version__ = "0.1.0"
@@ -54,4 +53,6 @@ __all__ = [
     "variables",
 ]
 
-del _rules, _vmap, _wrapped
+_patches.install()
+
+del _patches, _rules

@@ -21,6 +21,8 @@ import torch
 
 import taylortorch as tt
 
+from .engine.private import can_compile
+
 LIMIT = 10.0
 """Seconds after which the checks that are left are skipped."""
 
@@ -267,7 +269,7 @@ def outcomes(limit: float = LIMIT) -> Iterator[Outcome]:
                     yield Outcome("skipped", name, device, kept, late)
     if left() < TRACING:
         yield Outcome("skipped", COMPILED, "cpu", "float64", "not enough time is left")
-    elif not torch._dynamo.is_dynamo_supported():
+    elif not can_compile():
         yield Outcome("skipped", COMPILED, "cpu", "float64", "not available for this Python")
     else:
         yield run_check(COMPILED, traced, {"device": "cpu", "dtype": torch.float64})

@@ -14,17 +14,15 @@ import contextlib
 import functools
 import itertools
 import math
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar, overload
 
 import torch
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from .algebra.streams import Stream, Tape, Unknown
 from .algebra.structures import LINE
 from .engine.frames import blocks_at, level_above
-from .engine.private import untraced
+from .engine.private import TreeSpec, dynamo_is_loaded, tree_flatten, tree_unflatten, untraced
 from .engine.tensor import TaylorTensor, check_order, check_value, full, wrap
 
 _State = TypeVar("_State")
@@ -511,7 +509,7 @@ def _is_series(x: Any) -> bool:
 
 def _uncompiled() -> Any:
     """Compiled functions run as they were written: a graph holds all degrees of an operation."""
-    if "torch._dynamo" not in sys.modules:
+    if not dynamo_is_loaded():
         return contextlib.nullcontext()
     return torch.compiler.set_stance("force_eager")
 

@@ -39,16 +39,11 @@ LINES, LINES_OF_A_FUNCTION, ROOMS_AT_THE_TOP = 700, 80, 12
 
 # what breaks a law still; one that is mended must leave the list
 EXCEPTIONS: dict[str, str] = {
-    "test_imports_go_down": "rules.__init__",
     "test_the_engine_names_no_function": (
         "engine.directions engine.kinds engine.lifts engine.multilinear engine.tensor"
     ),
     "test_private_names_of_torch_are_read_in_one_place": (
-        "__main__ engine.adjoints engine.directions engine.registry engine.tensor engine.writing "
-        "extend.opaque extend.target func.laplacians func.point integrate integrations.passes "
-        "integrations.pina patches.members patches.vmap patches.wrapped rules.composites "
-        "rules.fourier rules.linalg.blocks rules.protocol rules.recurrent rules.shapes "
-        "rules.spatial"
+        "engine.tensor integrations.passes integrations.pina"
     ),
     "test_torch_is_changed_in_one_place": "engine.tensor",
     "test_rooms_are_small": (
@@ -108,6 +103,9 @@ def own_attributes() -> set[str]:
     found: set[str] = set()
     for tree in TREES.values():
         for node in ast.walk(tree):
+            stored = isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+            if stored and ast.unparse(node.value) == "self":
+                found.add(node.attr)
             if isinstance(node, ast.ClassDef):
                 for item in node.body:
                     if isinstance(item, ast.FunctionDef):
@@ -120,6 +118,7 @@ def own_attributes() -> set[str]:
 
 
 OWN = own_attributes()
+TENSORS = set(dir(torch.Tensor))
 
 # --- who knows whom -------------------------------------------------------------------------------
 
@@ -212,10 +211,11 @@ def test_private_names_of_torch_are_read_in_one_place(module: str) -> None:
     for node in ast.walk(TREES[module]):
         if isinstance(node, ast.Attribute) and is_private(node.attr):
             inside = path_of(node, names)[:1] == ["torch"]
-            assert node.attr in OWN and not inside, f"line {node.lineno}: {ast.unparse(node)}"
+            known = node.attr in OWN - TENSORS and not inside
+            assert known, f"line {node.lineno}: {ast.unparse(node)}"
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             is_module = node.value.startswith("torch.") and " " not in node.value
-            if wing(module) != "rules":
+            if wing(module) not in ("rules", "patches"):
                 assert not (is_module and "._" in node.value), node.value
 
 

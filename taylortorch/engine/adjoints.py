@@ -24,14 +24,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch.autograd import forward_ad
 
 from ..algebra.structures import Bundle, Collapsed, Line, Multivariate, Structure
+from .private import in_forward_mode, innermost_transform
 
 Blocks = Sequence[Any]
-
-
-_transforming = torch._C._functorch.peek_interpreter_stack
 
 
 # entries of a block; below, the call of a Function costs more than autograd's own records
@@ -82,8 +79,8 @@ def _applies(s: Structure, x: Blocks) -> bool:
         and len(x) > 1
         and not torch.compiler.is_compiling()
         and not x[0].is_complex()
-        and _transforming() is None
-        and forward_ad._current_level < 0
+        and innermost_transform() is None
+        and not in_forward_mode()
         and not getattr(getattr(s, "weights", None), "requires_grad", False)
     )
 

@@ -31,6 +31,7 @@ from typing import Any
 import torch
 
 from ..algebra.structures import Bundle, Collapsed, Structure, meeting
+from .private import is_transformed
 from .tensor import TaylorTensor, run
 
 
@@ -250,7 +251,7 @@ def compressed(
     pays = (count - width) * (math.prod(shape) // width) >= 2 * count
     if not pays and count < 2 * width:
         return None
-    transformed = torch._C._functorch.is_functorch_wrapped_tensor(basis)
+    transformed = is_transformed(basis)
     if plain and small and pays and not known and not transformed:
         orthonormal, factor = torch.linalg.qr(basis)
         return Owned(Compressed(structure, orthonormal, weights), -1, width, 1, factor), block

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch.overrides import resolve_name
 
+from .private import OPERATOR_TYPES, OVERLOADS, SCRIPT_METHOD, SPACES
 from .samples import Sample
 
 Evaluator = Callable[[Callable, tuple, dict], Any]
@@ -62,8 +63,7 @@ _NAMESPACES = (
     ("torch.Tensor", torch.Tensor),
     ("torch.nn.functional", torch.nn.functional),
     ("torch.special", torch.special),
-    ("torch._C._nn", torch._C._nn),
-    ("torch._C._VariableFunctions", torch._C._VariableFunctions),
+    *SPACES,
 )
 
 
@@ -177,9 +177,6 @@ def rule_for(function: Any) -> Evaluator | None:
     return rule
 
 
-OPERATOR_TYPES = (torch._ops.OpOverload, torch._ops.OpOverloadPacket)
-
-
 _BUILT_IN = (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType)
 
 
@@ -204,7 +201,7 @@ def _on_behalf_of(known: Any) -> Evaluator:
         name = str(operator).split(".")[1]
         if len(args) <= _REDUCTION_AT.get(name, -1) and "reduction" not in named:
             named["reduction"] = 1
-        packet = isinstance(operator, torch._ops.OpOverloadPacket)
+        packet = isinstance(operator, OVERLOADS)
         if packet and name in _OF_SPREAD and len(args) == 2 and type(args[1]) is int:
             args = (args[0], bool(args[1]))
         return RULES[known](known, args, named)
@@ -258,7 +255,7 @@ def name_of(function: Any) -> str:
 
 def refusal(function: Any) -> UnsupportedFunction:
     """The error for a function without a rule: its name, the reason, the ways out."""
-    if isinstance(function, torch._C.ScriptMethod):
+    if isinstance(function, SCRIPT_METHOD):
         return UnsupportedFunction(
             f"the {function.name} of a scripted or traced module (torch.jit) runs in C++ and would "
             "lose the coefficients of a TaylorTensor: call the module that it was made from, or "

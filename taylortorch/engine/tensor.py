@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..algebra.streams import Stream
 from ..algebra.structures import LINE, Bundle, Collapsed, Multivariate, Structure
-from .private import constant_in_traces, untraced
+from .private import constant_in_traces, make_wrapper, untraced, without_torch_function
 from .registry import UnsupportedFunction, name_of, refusal, rule_for
 
 _SPARSE = {
@@ -33,13 +33,7 @@ _SPARSE = {
 _compiling = torch.compiler.is_compiling
 
 
-_make_wrapper = torch.Tensor._make_wrapper_subclass  # type: ignore[attr-defined]
-
-
 _graph_node: Any = torch.Tensor.grad_fn.__get__  # type: ignore[union-attr]
-
-
-_without_torch_function = torch._C.DisableTorchFunctionSubclass
 
 
 # names that torch takes as aliases, for those who come from numpy
@@ -82,7 +76,7 @@ class _Seal:
     @untraced
     def __set__(self, instance: Any, value: Any) -> None:
         # its own shape, since blocks that are TaylorTensors may not have their attributes yet
-        with _without_torch_function():
+        with without_torch_function():
             guarded = _guarded(instance)
         vars(guarded).update(vars(instance))
         become(instance, guarded)
@@ -426,14 +420,14 @@ def wrap(blocks: Any, structure: Structure, level: int) -> TaylorTensor:
 
 def _guarded(like: torch.Tensor) -> TaylorTensor:
     # a leaf that requires grad: whatever leaves a graph node on it has escaped the rules
-    return _make_wrapper(
+    return make_wrapper(
         Guarded, like.shape, dtype=like.dtype, device=like.device, requires_grad=True
     )
 
 
 def become(target: torch.Tensor, other: torch.Tensor) -> None:
     """Make the Python object ``target`` the tensor that ``other`` is."""
-    with _without_torch_function():
+    with without_torch_function():
         torch.utils.swap_tensors(target, other)
 
 
@@ -512,7 +506,7 @@ def settle(x: TaylorTensor) -> None:
     autograd recording the coefficients.
     """
     if not _compiling():
-        with _without_torch_function():
+        with without_torch_function():
             node = _graph_node(x)
         if node is not None:
             raise UnsupportedFunction(

@@ -14,6 +14,7 @@ import torch
 
 from ..algebra.series import by_degree
 from ..algebra.streams import Stream
+from .private import base_of, is_shared, share_memory
 from .registry import UnsupportedFunction, name_of
 from .tensor import TaylorTensor, become, innermost, run, settle, wrap
 
@@ -33,7 +34,7 @@ def shares_memory(a: Any, b: Any) -> bool:
     a, b = innermost(a), innermost(b)
     if torch.compiler.is_compiling():
         return bool(b.is_contiguous())
-    return bool(torch._C._is_alias_of(a, b))  # type: ignore[attr-defined]
+    return bool(share_memory(a, b))
 
 
 def as_view(
@@ -210,8 +211,7 @@ def adopt(function: Any, target: torch.Tensor, result: TaylorTensor) -> torch.Te
             f"{name}: a leaf tensor that requires grad is being used in an in-place operation"
         )
     storage = target.untyped_storage()
-    shared = torch._C._storage_Use_Count(storage._cdata) > 2  # type: ignore[attr-defined]
-    if target._base is not None or shared or not storage.resizable():
+    if base_of(target) is not None or is_shared(storage) or not storage.resizable():
         raise UnsupportedFunction(
             f"{name} writes a TaylorTensor into a plain tensor whose memory other tensors (views, "
             f".data, an array) share and would not see the coefficients: {way_out}"

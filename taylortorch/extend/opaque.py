@@ -11,6 +11,7 @@ from torch.autograd import forward_ad
 from torch.autograd.function import Function
 
 from ..engine.frames import constant_like
+from ..engine.private import in_forward_mode, without_any_torch_function
 from ..engine.registry import UnsupportedFunction
 from ..engine.tensor import TaylorTensor, flatten, run
 from .target import Target
@@ -197,8 +198,7 @@ def _followed(tree: Any) -> bool:
 
 
 def _has_tangent(x: torch.Tensor) -> bool:
-    active = forward_ad._current_level >= 0
-    return active and forward_ad.unpack_dual(x).tangent is not None
+    return in_forward_mode() and forward_ad.unpack_dual(x).tangent is not None
 
 
 def _detached(x: Any) -> Any:
@@ -220,6 +220,6 @@ def _on_plain(function: Callable, *args: Any, **kwargs: Any) -> Any:
     """Call a function on plain tensors."""
     if torch.compiler.is_compiling():
         # numpy code cannot be traced under a mode, which ``run`` may have entered
-        with torch._C.DisableTorchFunction():
+        with without_any_torch_function():
             return function(*args, **kwargs)
     return function(*args, **kwargs)

@@ -10,7 +10,14 @@ import torch
 from torch.autograd.function import Function
 from torch.nn import Module
 
-from ..engine.private import constant_in_traces
+from ..engine.private import (
+    OPERATOR,
+    OVERLOADS,
+    arguments_of,
+    constant_in_traces,
+    formula_of,
+    has_kernel,
+)
 from ..engine.registry import NAMES, OPERATOR_TYPES
 
 WHO = "taylortorch.register_rule"
@@ -125,17 +132,15 @@ def argument_names(function: Any) -> tuple[str, ...]:
     return tuple(p.name for p in known or () if p.kind in _BY_PLACE)
 
 
-def _operators(function: Any) -> tuple[torch._ops.OpOverload, ...]:
+def _operators(function: Any) -> tuple[Any, ...]:
     """The overloads of an operator; none for other functions."""
     operator = getattr(function, "_opoverload", function)
-    if isinstance(operator, torch._ops.OpOverloadPacket):
+    if isinstance(operator, OVERLOADS):
         return tuple(getattr(operator, name) for name in operator.overloads())
-    return (operator,) if isinstance(operator, torch._ops.OpOverload) else ()
+    return (operator,) if isinstance(operator, OPERATOR) else ()
 
 
-def _parameters(
-    function: Any, operators: tuple[torch._ops.OpOverload, ...]
-) -> list[inspect.Parameter] | None:
+def _parameters(function: Any, operators: tuple[Any, ...]) -> list[inspect.Parameter] | None:
     """The parameters of a function, None where Python does not know them."""
     if len(operators) == 1:
         return [
@@ -144,7 +149,7 @@ def _parameters(
                 inspect.Parameter.KEYWORD_ONLY if argument.kwarg_only else _BY_PLACE[1],
                 default=argument.default_value if argument.has_default_value() else ABSENT,
             )
-            for argument in operators[0]._schema.arguments
+            for argument in arguments_of(operators[0])
         ]
     code, first = function, 0
     if isinstance(function, type):
@@ -179,11 +184,13 @@ def _records(target: Target) -> bool:
     return all(map(_has_formula, target.operators))
 
 
-def _has_formula(operator: torch._ops.OpOverload) -> bool:
-    definition = torch._library.custom_ops._maybe_get_opdef(operator)
-    if definition is not None:
-        return definition._backward_fn is not None
-    return _has_kernel(operator, "Autograd", "AutogradCPU", "AutogradCUDA")
+def _has_formula(operator: Any) -> bool:
+    known = formula_of(operator)
+    return (
+        known
+        if known is not None
+        else _has_kernel(operator, "Autograd", "AutogradCPU", "AutogradCUDA")
+    )
 
 
 def _maps(target: Target) -> bool:
@@ -196,9 +203,8 @@ def _maps(target: Target) -> bool:
     return in_torch(target)
 
 
-def _has_kernel(operator: torch._ops.OpOverload, *keys: str) -> bool:
-    known = torch._C._dispatch_has_kernel_for_dispatch_key
-    return any(known(operator.name(), key) for key in keys)
+def _has_kernel(operator: Any, *keys: str) -> bool:
+    return any(has_kernel(operator.name(), key) for key in keys)
 
 
 PLAIN: dict[Any, Any] = {}

@@ -10,6 +10,7 @@ import torch
 from ..algebra.indices import MultiIndex, unit_index
 from ..algebra.structures import Structure
 from ..engine.directions import Operator, seed
+from ..engine.private import is_transformed
 from ..engine.tensor import TaylorTensor, check_value
 from ..operators.plans import along_directions
 from .linear import operator_at
@@ -168,7 +169,7 @@ def _directions_of(c: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _is_wrapped(c: torch.Tensor) -> bool:
-    return isinstance(c, TaylorTensor) or torch._C._functorch.is_functorch_wrapped_tensor(c)
+    return isinstance(c, TaylorTensor) or is_transformed(c)
 
 
 def biharmonic(

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec
 
 import torch
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ..algebra.structures import Multivariate, Structure
 from ..engine.frames import level_above
+from ..engine.private import tree_flatten, tree_unflatten
 from ..engine.tensor import TaylorTensor, check_value, full, settle, wrap
 from ..operators.variables import Origin, TorchArrays, Variable, event_shape, seeded
 

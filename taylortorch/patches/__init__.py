@@ -1,1 +1,17 @@
-"""Everything that is changed in torch, and nowhere else."""
+"""Everything that is changed in torch, and nowhere else: the rows of one table."""
+
+from ..engine.registry import RULES
+from . import overridable, vmap, wrapped
+from .changes import Change, make
+from .members import give_members
+
+CHANGES: tuple[Change, ...] = (*overridable.CHANGES, *vmap.CHANGES, *wrapped.CHANGES)
+
+
+def install() -> None:
+    """Change torch, once all rules are there."""
+    give_members(RULES)
+    make(CHANGES)
+
+
+__all__ = ["CHANGES", "Change", "install"]

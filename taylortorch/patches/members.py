@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 
+from ..engine.private import TENSOR_BASE
 from ..engine.tensor import Guarded, TaylorTensor, run
 
 
 def give_members(rules: MutableMapping[Any, Any]) -> None:
     """Write the members of ``torch.Tensor`` that have a rule into the guarded class."""
-    for base in (torch.Tensor, torch._C.TensorBase):
+    for base in (torch.Tensor, TENSOR_BASE):
         for name, member in vars(base).items():
             if name in vars(Guarded) or name in vars(TaylorTensor):
                 continue

@@ -1,16 +1,16 @@
-"""patches.vmap."""
+"""What ``torch.vmap`` makes of a series: it maps over the blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 
 from ..engine.frames import spread
+from ..engine.private import register_pytree_node, tree_unflatten
 from ..engine.tensor import TaylorTensor, full, run, wrap
-
-# --- vmap ---------------------------------------------------------------------------------------
+from .changes import Change
 
 
 class _TaylorTensorParts:
@@ -53,23 +53,27 @@ def _parts_of(leaf: Any) -> Any:
     return _TaylorTensorParts(leaf) if isinstance(leaf, TaylorTensor) else leaf
 
 
-def _flatten_for_vmap(tree: Any, is_leaf: Any = None) -> tuple[list[Any], Any]:
-    leaves, spec = _tree_flatten(tree, is_leaf)
-    if any(isinstance(leaf, TaylorTensor) for leaf in leaves):
-        tree = torch.utils._pytree.tree_unflatten(map(_parts_of, leaves), spec)
-        leaves, spec = _tree_flatten(tree, is_leaf)
-    return leaves, spec
+def _seeing_series(flatten: Callable) -> Callable:
+    def tree_flatten(tree: Any, is_leaf: Any = None) -> tuple[list[Any], Any]:
+        leaves, spec = flatten(tree, is_leaf)
+        if any(isinstance(leaf, TaylorTensor) for leaf in leaves):
+            leaves, spec = flatten(tree_unflatten(map(_parts_of, leaves), spec), is_leaf)
+        return leaves, spec
+
+    return tree_flatten
 
 
-_tree_flatten = torch.utils._pytree.tree_flatten
-
-
-torch.utils._pytree.register_pytree_node(
+register_pytree_node(
     _TaylorTensorParts,
     _take_apart,
     _put_together,
     serialized_type_name="taylortorch._TaylorTensorParts",
 )
 
-
-torch._functorch.vmap.tree_flatten = _flatten_for_vmap
+CHANGES = (
+    Change(
+        "torch._functorch.vmap.tree_flatten",
+        _seeing_series,
+        "vmap maps over the blocks of a series; in all other pytrees a series is one leaf",
+    ),
+)

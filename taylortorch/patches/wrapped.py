@@ -1,23 +1,26 @@
-"""patches.wrapped."""
+"""Modules that wrap models: data-parallel, fully sharded, synchronised.
+
+``DistributedDataParallel`` and ``fully_shard`` look for the tensors that a module takes and
+returns, because gradients enter and leave through these. The graph of a series hangs on its blocks;
+the series itself is a leaf. So the place where ``DistributedDataParallel`` looks for used
+parameters is told to look at the blocks, and the two Functions that do nothing but notice when
+gradients pass are applied to the blocks. (``fully_shard`` also puts a hook on what a module
+returns; ``Tensor.register_hook`` of a series has a rule of its own.)
+"""
 
 from __future__ import annotations
 
 import functools
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-import torch.nn.parallel.distributed as data_parallel
-from torch.nn.modules._functions import SyncBatchNorm
-from torch.nn.parallel._functions import Gather, Scatter
 
-from ..engine.private import untraced
+from ..engine.private import disabled_in_traces, untraced
 from ..engine.registry import UnsupportedFunction
-from ..engine.tensor import Guarded, TaylorTensor, flatten, settle, wrap
+from ..engine.tensor import TaylorTensor, flatten, settle, wrap
 from ..engine.writing import view_of
-
-# --- wrapped models -----------------------------------------------------------------------------
+from .changes import Change
 
 
 def _blocks_of(x: Any) -> list[torch.Tensor]:
@@ -28,16 +31,15 @@ def _blocks_of(x: Any) -> list[torch.Tensor]:
     return [part for block in x._blocks if block is not None for part in _blocks_of(block)]
 
 
-def _find_tensors(tree: Any) -> Iterator[torch.Tensor]:
+def _of_blocks(find: Callable) -> Callable:
     """What ``DistributedDataParallel`` walks the graph from, to find the parameters in use."""
-    for x in _find_tensors_of_torch(tree):
-        yield from _blocks_of(x)
 
+    @functools.wraps(find)
+    def find_tensors(tree: Any) -> Iterator[torch.Tensor]:
+        for x in find(tree):
+            yield from _blocks_of(x)
 
-_find_tensors_of_torch = data_parallel._find_tensors
-
-
-data_parallel._find_tensors = _find_tensors
+    return find_tensors
 
 
 def _reached(block: Any) -> bool:
@@ -45,14 +47,11 @@ def _reached(block: Any) -> bool:
     return block is not None and block.requires_grad
 
 
-def _notices(function: Any) -> None:
-    """Let a Function that returns its tensors as they are act on the blocks of series.
+def _on_blocks(plain: Callable) -> Any:
+    """The ``apply`` of a Function that returns its tensors as they are, on the blocks of series.
 
     It takes an owner, then tensors, and only notices when gradients pass.
     """
-    plain = function.apply
-    if hasattr(plain, "__wrapped__"):
-        return
 
     @functools.wraps(plain)
     def apply(owner: Any, *tensors: Any) -> Any:
@@ -71,8 +70,7 @@ def _notices(function: Any) -> None:
         )
 
     # Dynamo would trace it and lose the owner, a weak reference
-    apply._torchdynamo_disable = True  # type: ignore[attr-defined]
-    function.apply = staticmethod(untraced(apply))
+    return staticmethod(untraced(disabled_in_traces(apply)))
 
 
 def _rebuilt(x: TaylorTensor, passed: Iterator[torch.Tensor]) -> TaylorTensor:
@@ -81,55 +79,47 @@ def _rebuilt(x: TaylorTensor, passed: Iterator[torch.Tensor]) -> TaylorTensor:
     return view_of(x, lambda base: base.view(base.shape), wrap(blocks, x._structure, x._level))
 
 
-def _refuses(function: Any, who: str, reason: str) -> None:
-    """Let a Function that cannot act on series say so."""
-    plain = function.apply
+def _refusing(who: str, reason: str) -> Callable[[Callable], Any]:
+    """The ``apply`` of a Function that cannot act on series, and says so."""
 
-    @functools.wraps(plain)
-    def apply(*args: Any) -> Any:
-        if flatten(args, []):
-            raise UnsupportedFunction(f"{who} does not take a TaylorTensor: {reason}")
-        return plain(*args)
+    def made(plain: Callable) -> Any:
+        @functools.wraps(plain)
+        def apply(*args: Any) -> Any:
+            if flatten(args, []):
+                raise UnsupportedFunction(f"{who} does not take a TaylorTensor: {reason}")
+            return plain(*args)
 
-    function.apply = staticmethod(apply)
+        return staticmethod(apply)
+
+    return made
 
 
-_notices(data_parallel._DDPSink)
-
-
-_DATA_PARALLEL = (
+_data_parallel = _refusing(
+    "torch.nn.DataParallel",
     "it cuts its input up for several devices in one process; make the series inside the module "
-    "from plain tensors, or use torch.nn.parallel.DistributedDataParallel, one process per device"
+    "from plain tensors, or use torch.nn.parallel.DistributedDataParallel, one process per device",
 )
-
-
-_refuses(Scatter, "torch.nn.DataParallel", _DATA_PARALLEL)
-
-
-_refuses(Gather, "torch.nn.DataParallel", _DATA_PARALLEL)
-
-
-_refuses(
-    SyncBatchNorm,
+_sync_batch_norm = _refusing(
     "torch.nn.SyncBatchNorm",
     "in training mode it takes its statistics over all processes in C++ code that knows no "
     "derivatives; use a norm that does not mix samples (LayerNorm, GroupNorm), or call .eval()",
 )
+_NOTICES = "it notices when gradients pass, which pass through the blocks of a series"
+_SHARDED = "torch.distributed.fsdp._fully_shard._fsdp_param_group"
 
-
-_FSDP = "torch.distributed.fsdp._fully_shard._fsdp_param_group"
-
-
-_requires_grad = Guarded.requires_grad.fget  # type: ignore[attr-defined]
-
-
-def _asked(x: TaylorTensor) -> bool:
-    # who uses fully_shard imports it, which takes a third of the time that torch does; it asks
-    # this of every input before it passes the input through its Function
-    if not torch.compiler.is_compiling() and _FSDP in sys.modules:
-        _notices(sys.modules[_FSDP].RegisterPostBackwardFunction)
-    return _requires_grad(x)
-
-
-# a member of the class since the rules gave it one
-Guarded.requires_grad = Guarded.requires_grad.getter(_asked)  # type: ignore[attr-defined]
+CHANGES = (
+    Change(
+        "torch.nn.parallel.distributed._find_tensors",
+        _of_blocks,
+        "the graph of a series, which says which parameters were used, hangs on its blocks",
+    ),
+    Change("torch.nn.parallel.distributed._DDPSink.apply", _on_blocks, _NOTICES),
+    Change(f"{_SHARDED}.RegisterPostBackwardFunction.apply", _on_blocks, _NOTICES, when=_SHARDED),
+    Change("torch.nn.parallel._functions.Scatter.apply", _data_parallel, "it cuts a series up"),
+    Change("torch.nn.parallel._functions.Gather.apply", _data_parallel, "it cuts a series up"),
+    Change(
+        "torch.nn.modules._functions.SyncBatchNorm.apply",
+        _sync_batch_norm,
+        "its C++ code knows no derivatives",
+    ),
+)

@@ -26,9 +26,6 @@ Read in this order; every file is mostly data.
 * ``refused``: functions that would lose derivatives, with the reason
 """
 
-from ..engine.registry import RULES
-from ..patches.members import give_members
-from ..patches.overridable import declare_overridable
 from . import (
     arithmetic,
     aten,
@@ -55,11 +52,6 @@ from . import (
 )
 
 autocast.follow_autocast()
-give_members(RULES)
-
-# torch's own list lacks functions that do dispatch (F.hardswish, torch.relu_), and Dynamo passes
-# over what is not on it
-declare_overridable()
 
 __all__ = [
     "arithmetic",

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from ..engine.kinds import composite, in_place, with_inplace_argument
+from ..engine.private import entries_of
 from ..engine.registry import add_rule
 from ..engine.samples import Sample, call, t
 from ..engine.tensor import TaylorTensor, innermost
@@ -306,9 +307,7 @@ def _scaled_dot_product_attention(
         heads = query.shape[-3]
         key = torch.repeat_interleave(key, heads // key.shape[-3], -3)
         value = torch.repeat_interleave(value, heads // value.shape[-3], -3)
-    if hasattr(attn_mask, "_materialize"):
-        # a CausalBias has no entries of its own
-        attn_mask = attn_mask._materialize(query.device)
+    attn_mask = entries_of(attn_mask, query.device)
     factor = query.shape[-1] ** -0.5 if scale is None else scale
     scores = torch.matmul(query * factor, torch.transpose(key, -2, -1))
     some: Any = None

@@ -10,6 +10,7 @@ import torch
 from ..engine.kinds import composite
 from ..engine.lifts import Lift, by_axes, by_vmap, from_the_end
 from ..engine.multilinear import multilinear
+from ..engine.private import NN
 from ..engine.registry import UnsupportedFunction, add_rule
 from ..engine.samples import call, t
 
@@ -53,7 +54,7 @@ for names, (lift, samples) in TABLE.items():
 # --- short-time transforms ------------------------------------------------------------------------
 
 # not the Python function: that one does not find its way back to a rule inside of torch.compile
-_pad = torch._C._nn.pad  # type: ignore[attr-defined]
+_pad = NN.pad
 
 
 def _window(window: Any, length: int | None, n_fft: int, like: Any) -> Any:

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.autograd.graph import _MultiHandle
 
 from ..algebra.structures import Structure
 from ..engine.kinds import attribute, value
-from ..engine.registry import RULES, UnsupportedFunction, add_rule, name_of
+from ..engine.private import several_handles
+from ..engine.registry import UnsupportedFunction, add_rule, claim, name_of, resolve
 from ..engine.samples import call, t
 from ..engine.tensor import TaylorTensor, flatten, full, settle, wrap
 
@@ -118,31 +118,11 @@ def _register_hook(func: Callable, args: tuple, kwargs: dict) -> Any:
             f"{name_of(func)}: no coefficient of this TaylorTensor requires a gradient; gradients "
             "belong to its coefficients, on x.value or on x.coeffs[k]"
         )
-    return _MultiHandle(tuple(block.register_hook(watch) for block in reached))
+    return several_handles(tuple(block.register_hook(watch) for block in reached))
 
 
 def _is_leaf(func: Callable, args: tuple, kwargs: dict) -> bool:
     return all(block is None or block.is_leaf for block in args[0]._blocks)
-
-
-GETTERS: tuple[tuple[Any, Callable], ...] = (
-    (torch.Tensor.requires_grad, _requires_grad),
-    (torch.Tensor.grad_fn, _grad_fn),
-    (torch.Tensor.is_leaf, _is_leaf),
-    (torch.Tensor._grad_fn, _grad_fn),
-    (torch.Tensor.grad, attribute),
-    (torch.Tensor._grad, attribute),
-    (torch.Tensor.retains_grad, attribute),
-    (torch.Tensor._base, lambda func, args, kwargs: args[0]._view and args[0]._view[0]),
-    (torch.Tensor._version, lambda func, args, kwargs: args[0]._writes),
-    (torch.Tensor._backward_hooks, lambda func, args, kwargs: None),
-    (torch.Tensor._post_accumulate_grad_hooks, lambda *_: None),  # type: ignore[misc]
-)
-for getter, evaluate in GETTERS:
-    RULES[getter.__get__] = evaluate
-RULES[torch.Tensor.requires_grad_] = _require_grad
-RULES[torch.Tensor.register_hook] = _register_hook
-RULES[torch.Tensor._is_view] = lambda func, args, kwargs: args[0]._view is not None
 
 
 def _repr(func: Callable, args: tuple, kwargs: dict) -> str:
@@ -194,7 +174,44 @@ def _reduce(func: Callable, args: tuple, kwargs: dict) -> tuple:
     return rebuild, (x._blocks, x._structure, x._level, variable)
 
 
-RULES[torch.Tensor.__repr__] = _repr
-RULES[torch.Tensor.__format__] = _format
-RULES[torch.Tensor.__deepcopy__] = _deepcopy
-RULES[torch.Tensor.__reduce_ex__] = _reduce
+def _of_base(func: Callable, args: tuple, kwargs: dict) -> Any:
+    view = args[0]._view
+    return view and view[0]
+
+
+def _is_view(func: Callable, args: tuple, kwargs: dict) -> bool:
+    return args[0]._view is not None
+
+
+def _writes(func: Callable, args: tuple, kwargs: dict) -> int:
+    return args[0]._writes
+
+
+def _none(func: Callable, args: tuple, kwargs: dict) -> None:
+    return None
+
+
+# a name with a dot in front is that of an attribute
+MEMBERS: dict[str, Callable] = {
+    ".requires_grad": _requires_grad,
+    ".grad_fn": _grad_fn,
+    "._grad_fn": _grad_fn,
+    ".is_leaf": _is_leaf,
+    ".grad": attribute,
+    "._grad": attribute,
+    ".retains_grad": attribute,
+    "._base": _of_base,
+    "._version": _writes,
+    "._backward_hooks": _none,
+    "._post_accumulate_grad_hooks": _none,
+    "Tensor._is_view": _is_view,
+    "Tensor.requires_grad_": _require_grad,
+    "Tensor.register_hook": _register_hook,
+    "Tensor.__repr__": _repr,
+    "Tensor.__format__": _format,
+    "Tensor.__deepcopy__": _deepcopy,
+    "Tensor.__reduce_ex__": _reduce,
+}
+for name, evaluate in MEMBERS.items():
+    for member in resolve(name):
+        claim(member, evaluate)

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 
 from ..engine.kinds import composite
+from ..engine.private import pack_padded_sequence, pad_packed_sequence
 from ..engine.registry import add_rule
 from ..engine.samples import call, t
 
@@ -239,9 +240,7 @@ def _pack_padded(input: Any, lengths: torch.Tensor, batch_first: bool) -> tuple[
     """The rows that torch picks for the numbers of the rows."""
     numbers = torch.arange(input.shape[0] * input.shape[1], device=input.device)
     numbers = numbers.reshape(tuple(input.shape[:2]))
-    picked, batch_sizes = torch._VF._pack_padded_sequence(  # type: ignore[attr-defined]
-        numbers, lengths, batch_first
-    )
+    picked, batch_sizes = pack_padded_sequence(numbers, lengths, batch_first)
     return torch.index_select(torch.flatten(input, 0, 1), 0, picked), batch_sizes
 
 
@@ -250,9 +249,7 @@ def _pad_packed(
 ) -> tuple[Any, torch.Tensor]:
     """The rows go where torch puts their numbers."""
     numbers = torch.arange(data.shape[0], device=data.device)
-    places, lengths = torch._VF._pad_packed_sequence(  # type: ignore[attr-defined]
-        numbers, batch_sizes, batch_first, -1, total_length
-    )
+    places, lengths = pad_packed_sequence(numbers, batch_sizes, batch_first, -1, total_length)
     rows = torch.index_select(data, 0, torch.clamp(places, min=0).reshape(-1))
     padded = torch.unflatten(rows, 0, tuple(places.shape))
     inside = (places >= 0).reshape(tuple(places.shape) + (1,) * (data.ndim - 1))

@@ -16,6 +16,7 @@ from ..engine.frames import join
 from ..engine.kinds import broadcast, composite, in_place, in_place_shape, reshape
 from ..engine.lifts import Lift, as_is, by_axes, by_vmap, from_the_end
 from ..engine.multilinear import multilinear
+from ..engine.private import NN
 from ..engine.registry import UnsupportedFunction, add_rule, name_of
 from ..engine.samples import call, t
 from ..engine.tensor import TaylorTensor, full, innermost, run, settle, wrap
@@ -457,7 +458,7 @@ def _pad(func: Callable, args: tuple, kwargs: dict) -> Any:
     if len(args) > 2 and not isinstance(args[2], str):
         mode, value = "constant", args[2]
     level, structure, order = join(func, (x,))
-    pads = torch._C._nn.pad  # type: ignore[attr-defined]
+    pads = NN.pad
 
     def term(_: Any, k: int) -> Any:
         if x._blocks[k] is None:

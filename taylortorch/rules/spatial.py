@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from ..engine.kinds import composite, constant, value
 from ..engine.lifts import Lift, by_vmap
 from ..engine.multilinear import multilinear
+from ..engine.private import NN
 from ..engine.registry import Evaluator, UnsupportedFunction, add_rule, name_of
 from ..engine.samples import Sample, call, t
 from ..engine.tensor import TaylorTensor, innermost, run
@@ -32,7 +33,6 @@ def _plain(x: Any) -> Any:
     return x.detach() if isinstance(x, torch.Tensor) else x
 
 
-NN: Any = torch._C._nn  # type: ignore[attr-defined]
 LINE, PLANE, SPACE = t(2, 2, 6, low=-1), t(2, 2, 5, 6, low=-1), t(1, 2, 4, 5, 4, low=-1)
 SMALL = t(1, 2, 2, 3, 2, low=-1)
 

@@ -13,6 +13,7 @@ from ...algebra.structures import Structure
 from ...engine.arguments import aligned
 from ...engine.frames import blocks_at, join
 from ...engine.kinds import as_series
+from ...engine.private import is_batched, is_transformed, unwrapped
 from ...engine.registry import Evaluator, UnsupportedFunction, name_of
 from ...engine.tensor import TaylorTensor, innermost, run
 
@@ -135,11 +136,11 @@ def is_traced(x: Any) -> bool:
     """Whether numbers cannot be asked for: in a compiled function, and inside of ``vmap``."""
     if torch.compiler.is_compiling():
         return True
-    plain, functorch = innermost(x), torch._C._functorch
-    while functorch.is_functorch_wrapped_tensor(plain):
-        if functorch.is_batchedtensor(plain):
+    plain = innermost(x)
+    while is_transformed(plain):
+        if is_batched(plain):
             return True
-        plain = functorch.get_unwrapped(plain)
+        plain = unwrapped(plain)
     return False
 
 
