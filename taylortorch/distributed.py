@@ -23,7 +23,8 @@ import torch
 from torch.autograd.function import Function
 
 from . import func
-from .engine.tensor import TaylorTensor, full, settle, wrap
+from .engine.frames import frame_of
+from .engine.tensor import TaylorTensor, full, settle
 from .func.point import tree_map
 
 __all__ = ["laplacian", "weighted_laplacian"]
@@ -160,4 +161,4 @@ def _summed(x: Any, group: Any) -> Any:
     settle(x)
     # also those known to be zero here, which need not be known to be zero elsewhere
     blocks = [_summed(full(x, k), group) for k in range(x.order + 1)]
-    return wrap(blocks, x._structure, x._level)
+    return frame_of(x).wrap(blocks)

@@ -21,7 +21,7 @@ import torch
 
 from .algebra.streams import Stream, Tape, Unknown
 from .algebra.structures import LINE
-from .engine.frames import blocks_at, level_above
+from .engine.frames import Frame, level_above
 from .engine.private import TreeSpec, dynamo_is_loaded, tree_flatten, tree_unflatten, untraced
 from .engine.tensor import TaylorTensor, check_order, check_value, full, wrap
 
@@ -315,7 +315,7 @@ class _Equation:
                     f"{_WHO}: func returned a series of its own making: return its .value, or the "
                     "coefficient that is meant"
                 )
-            result.append(blocks_at(slope, self.level, LINE, order))
+            result.append(Frame(self.level, LINE, order).blocks(slope))
         return result
 
     def tolerance(self, *states: Any) -> torch.Tensor:

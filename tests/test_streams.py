@@ -13,7 +13,7 @@ from taylortorch.algebra import series
 from taylortorch.algebra.series import by_degree, each
 from taylortorch.algebra.streams import Stream, Tape, Unknown
 from taylortorch.algebra.structures import LINE, Line
-from taylortorch.engine.frames import blocks_at
+from taylortorch.engine.frames import Frame
 from taylortorch.engine.registry import name_of
 from taylortorch.engine.samples import Sample
 from taylortorch.engine.tensor import wrap
@@ -63,7 +63,7 @@ def test_a_rule_on_a_stream(function: Any, sample: Sample) -> None:
     whole = invoke(function, sample, [wrap(path, LINE, 0) for path in paths])
     for y, z in zip(outputs, whole, strict=True):
         for k in range(ORDER + 1):
-            a, b = (blocks_at(x, 0, LINE, ORDER)[k] for x in (y, z))
+            a, b = (Frame(0, LINE, ORDER).blocks(x)[k] for x in (y, z))
             if a is None or b is None:
                 assert a is b
             else:

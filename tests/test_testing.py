@@ -13,8 +13,7 @@ import torch.nn.functional as F
 import taylortorch as tt
 from taylortorch.algebra import series
 from taylortorch.algebra.structures import Collapsed, Multivariate
-from taylortorch.engine.frames import blocks_at, join
-from taylortorch.engine.tensor import wrap
+from taylortorch.engine.frames import frame_of, join
 from taylortorch.testing import call, check_rule, t
 from taylortorch.testing.oracles import Differences, Opaque
 
@@ -45,10 +44,10 @@ def product(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
 
 def sine_and_cosine(func: Callable, args: tuple, kwargs: dict) -> Any:
     (x,) = args
-    level, structure, order = join(func, [x])
-    blocks = blocks_at(x, level, structure, order)
-    pair = series.rotate(structure, *func(blocks[0]), blocks, -1)
-    return tuple(wrap(y, structure, level) for y in pair)
+    frame = join(func, [x])
+    blocks = frame.blocks(x)
+    pair = series.rotate(frame.structure, *func(blocks[0]), blocks, -1)
+    return tuple(frame.wrap(y) for y in pair)
 
 
 RIGHT: dict[str, tuple[Callable, dict, list]] = {
@@ -146,21 +145,21 @@ def tampered(k: int, change: Callable, right: Callable) -> Callable:
     def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
         y = right(*args)
         blocks = [change(b) if n == k else b for n, b in enumerate(y._blocks)]
-        return wrap(blocks, y._structure, y._level)
+        return frame_of(y).wrap(blocks)
 
     return evaluate
 
 
 def detached(x: Any) -> Any:
     """The same series, of coefficients that are constants for autograd."""
-    return wrap([b if b is None else b.detach() for b in x._blocks], x._structure, x._level)
+    return frame_of(x).wrap([b if b is None else b.detach() for b in x._blocks])
 
 
 def derivatives_for_coefficients(func: Callable, args: tuple, kwargs: dict) -> Any:
     y = args[0] ** 3
     factors = (1, 1, 2, 6, 24)
     blocks = [b * f for b, f in zip(y._blocks, factors, strict=False)]
-    return wrap(blocks, y._structure, y._level)
+    return frame_of(y).wrap(blocks)
 
 
 def without_mixed_terms(func: Callable, args: tuple, kwargs: dict) -> Any:
@@ -183,13 +182,13 @@ def as_one_line(func: Callable, args: tuple, kwargs: dict) -> Any:
         b.mean(0, keepdim=True).expand_as(b) if y._structure.leads(k) and b is not None else b
         for k, b in enumerate(y._blocks)
     ]
-    return wrap(blocks, y._structure, y._level)
+    return frame_of(y).wrap(blocks)
 
 
 def only_dense(func: Callable, args: tuple, kwargs: dict) -> Any:
     (x,) = args
     blocks = [b * 1.0 for b in x._blocks]  # None where a block is structurally zero
-    return wrap(blocks, x._structure, x._level) ** 3
+    return frame_of(x).wrap(blocks) ** 3
 
 
 def by_order(func: Callable, args: tuple, kwargs: dict) -> Any:
@@ -375,7 +374,7 @@ def only_where(wrong: Callable[[Any], bool]) -> Callable:
             return y
         blocks = list(y._blocks)
         blocks[-1] = None if blocks[-1] is None else 2 * blocks[-1]
-        return wrap(blocks, y._structure, y._level)
+        return frame_of(y).wrap(blocks)
 
     return evaluate
 

@@ -157,6 +157,28 @@ def square(s: Structure, x: Series, y0: Block = None) -> Series:
     return by_degree(first, len(x) - 1, lambda _, k: square_term(s, k, x), x)
 
 
+def square_root(s: Structure, y0: Block, x: Series) -> Series:
+    """``y y = x``: ``y_k = (x_k - sum_{0<i<k} y_i y_{k-i}) / (2 y_0)``; infinite at 0."""
+
+    def term(y: Series, k: int) -> Block:
+        rest = square_term(s, k, y, first=1, total=x[k], factor=-1)
+        return None if rest is None else rest / (2 * y0)
+
+    return by_degree(y0, len(x) - 1, term, x)
+
+
+def logarithm(s: Structure, x: Series) -> Series:
+    """The logarithm of a series with the value 1: ``k y_k = k x_k - sum_j j y_j x_{k-j}``."""
+
+    def term(y: Series, k: int) -> Block:
+        rest = x[k]
+        for j in range(1, k):
+            rest = add_product(s, rest, j, y[j], k - j, x[k - j], -j, k)
+        return rest
+
+    return by_degree(x[0] - x[0], len(x) - 1, term, x)
+
+
 def divide(s: Structure, y0: Block, x: Series, d: Series) -> Series:
     """``x / d`` from ``y d = x``: ``y_k = (x_k - sum_{i<k} y_i d_{k-i}) / d_0``."""
 

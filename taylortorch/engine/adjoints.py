@@ -38,31 +38,28 @@ SMALL = 65_536
 _WHOLE = (Line, Bundle, Collapsed, Multivariate)
 
 
-Forward = Callable[[Structure, Blocks], Blocks]
+Forward = Callable[[Blocks], Blocks]
+Slope = Callable[[Blocks, Blocks, int], Blocks]
 
 
-Slope = Callable[[Structure, Blocks, Blocks, int], Blocks]
-
-
-def apply(forward: Forward, slope: Slope, needs: int, s: Structure, x: Blocks) -> Blocks:
+def record(forward: Forward, slope: Slope, needs: int, s: Structure, x: Blocks) -> Blocks:
     """The blocks of an elementwise function of a series, recorded for the reverse pass.
 
     Args:
-        forward: ``forward(s, x)`` gives the blocks of ``y``.
-        slope: ``slope(s, x, y, order)`` gives those of ``g`` up to ``order``.
+        forward: ``forward(x)`` gives the blocks of ``y``.
+        slope: ``slope(x, y, order)`` gives those of ``g`` up to ``order``.
         needs: how many of the first blocks of ``x`` it reads; the others are ``None`` there.
         s: the structure of the series.
         x: its blocks.
 
     Neither function may hold on to a tensor that requires grad.
     """
-    if not _applies(s, x):
-        return forward(s, x)
     there = [k for k, block in enumerate(x) if block is not None]
     return _record(forward, slope, needs, s, len(x), there, *[x[k] for k in there])
 
 
-def _applies(s: Structure, x: Blocks) -> bool:
+def applies(s: Structure, x: Blocks) -> bool:
+    """Whether the reverse pass of a function of this series is to be recorded here."""
     if not torch.is_grad_enabled() or type(s) not in _WHOLE or type(x) not in (tuple, list):
         return False
     first = x[0] if len(x) < 2 or x[1] is None else x[1]
@@ -103,7 +100,7 @@ class _Recorded(torch.autograd.Function):
         x: list[Any] = [None] * length
         for k, block in zip(there, given, strict=True):
             x[k] = block
-        y = list(forward(s, x))
+        y = list(forward(x))
         ctx.set_materialize_grads(False)
         ctx.known = slope, s, length, there
         ctx.kept = [k for k in there if k < needs]
@@ -126,7 +123,7 @@ class _Recorded(torch.autograd.Function):
         arrived = [k for k in range(length) if cotangents[k] is not None]
         if not asked or not arrived:
             return (None,) * (6 + len(there))
-        slope = slope_of(s, x, y, max(0, arrived[-1] - asked[0]))
+        slope = slope_of(x, y, max(0, arrived[-1] - asked[0]))
         result: list[Any] = [None] * 6
         for j, shape in zip(there, ctx.shapes, strict=True):
             total = None
@@ -156,6 +153,6 @@ def _plus(total: Any, term: Any) -> Any:
     return total + term
 
 
-# ``Function.apply`` without the search for transforms and their dead wrappers, which ``_applies``
+# ``Function.apply`` without the search for transforms and their dead wrappers, which ``applies``
 # has ruled out
 _record = super(torch.autograd.Function, _Recorded).apply

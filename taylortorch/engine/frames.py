@@ -1,22 +1,17 @@
-"""engine.frames."""
+"""Frames: where series meet, and the levels of expansions inside one another."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from ..algebra.structures import Collapsed, Structure, meeting
 from .registry import UnsupportedFunction, name_of
 from .tensor import TaylorTensor, level_over, settle, wrap
-
-
-def constant_like(value: torch.Tensor, x: Any) -> TaylorTensor:
-    """The constant series of this value, in the frame of ``x``."""
-    return wrap((value,) + (None,) * x.order, x._structure, x._level)
 
 
 class _Open(threading.local):
@@ -52,10 +47,45 @@ def spread(x: TaylorTensor) -> None:
         x._blocks = tuple(blocks)
 
 
-def join(
-    function: Any, tensors: Sequence[Any], by_entry: bool = False
-) -> tuple[int, Structure, int]:
-    """The level, structure and order at which ``function`` acts on these TaylorTensors.
+class Frame(NamedTuple):
+    """Where series meet: the level of their expansion, its structure, and the order they keep."""
+
+    level: int
+    structure: Structure
+    order: int
+
+    def blocks(self, x: Any) -> Sequence[Any]:
+        """The blocks of ``x`` in this frame; what is no series of its level is a constant there."""
+        level, structure, order = self
+        if not isinstance(x, TaylorTensor) or x._level != level:
+            return (x,) + (None,) * order
+        if x._structure is structure and len(x._blocks) == order + 1:
+            return x._blocks
+        blocks = x._structure.project(x._blocks, structure, order)
+        if type(structure) is not Collapsed and type(x._structure) is Collapsed:
+            assert order < x._structure.order
+        return blocks
+
+    def truncated(self, order: int) -> Frame:
+        """The frame of the same series without their blocks of degree above ``order``."""
+        return Frame(self.level, self.structure.truncated(order), order)
+
+    def wrap(self, blocks: Any) -> TaylorTensor:
+        """The series of these blocks, an iterable or a stream."""
+        return wrap(blocks, self.structure, self.level)
+
+    def constant(self, value: torch.Tensor) -> TaylorTensor:
+        """The constant series of this value."""
+        return wrap((value,) + (None,) * self.order, self.structure, self.level)
+
+
+def frame_of(x: TaylorTensor) -> Frame:
+    """The frame of one series."""
+    return Frame(x._level, x._structure, len(x._blocks) - 1)
+
+
+def join(function: Any, tensors: Sequence[Any], by_entry: bool = False) -> Frame:
+    """The frame in which ``function`` acts on these TaylorTensors.
 
     The highest level among them; series of lower levels are constants there. ``by_entry``: each
     entry of the result depends on one entry of each argument, so that compact blocks will do.
@@ -68,7 +98,7 @@ def join(
     settle(first)
     level, structure, order = first._level, first._structure, len(first._blocks) - 1
     if len(tensors) == 1:
-        return level, structure, order
+        return Frame(level, structure, order)
     for x in tensors[1:]:
         settle(x)
         if x._level > level:
@@ -89,16 +119,4 @@ def join(
                 )
             structure = common
             order = structure.limit(order)
-    return level, structure.truncated(order), order
-
-
-def blocks_at(x: Any, level: int, structure: Structure, order: int) -> Sequence[Any]:
-    """The blocks of ``x`` in a frame that ``join`` gave; anything else is a constant there."""
-    if not isinstance(x, TaylorTensor) or x._level != level:
-        return (x,) + (None,) * order
-    if x._structure is structure and len(x._blocks) == order + 1:
-        return x._blocks
-    blocks = x._structure.project(x._blocks, structure, order)
-    if type(structure) is not Collapsed and type(x._structure) is Collapsed:
-        assert order < x._structure.order
-    return blocks
+    return Frame(level, structure.truncated(order), order)

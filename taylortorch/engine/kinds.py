@@ -28,12 +28,11 @@ import torch
 from ..algebra import series
 from ..algebra.series import by_degree, each
 from ..algebra.streams import Stream
-from ..algebra.structures import Structure
 from . import adjoints
 from .arguments import aligned, bind, is_constant, operand_of, series_among, values_of
-from .frames import blocks_at, join
+from .frames import Frame, frame_of, join
 from .registry import Evaluator
-from .tensor import TaylorTensor, flatten, full, run, settle, wrap
+from .tensor import TaylorTensor, flatten, full, run, settle
 from .writing import as_view, reshape_in_place, store, view_of
 
 
@@ -55,11 +54,11 @@ def attribute(func: Callable, args: tuple, kwargs: dict) -> Any:
 
 def constant(func: Callable, args: tuple, kwargs: dict) -> Any:
     """A piecewise constant function: a constant series, or a plain tensor of integers."""
-    level, structure, order = join(func, flatten((args, kwargs), []), by_entry=True)
+    frame = join(func, flatten((args, kwargs), []), by_entry=True)
     result = value(func, args, kwargs)
     if not (result.is_floating_point() or result.is_complex()):
         return result
-    return wrap((result,) + (None,) * order, structure, level)
+    return frame.constant(result)
 
 
 def value_of_first(func: Callable, args: tuple, kwargs: dict) -> Any:
@@ -77,6 +76,40 @@ def constant_of_first(func: Callable, args: tuple, kwargs: dict) -> Any:
 # --- ode, slope, piecewise ----------------------------------------------------------------------
 
 
+def elementwise(
+    forward: Callable, slope: Callable, needs: int | None = None, names: Sequence[str] = ("input",)
+) -> Evaluator:
+    """A function of one operand that acts entry by entry, with its reverse pass in closed form.
+
+    ``forward(func, frame, x, others, kwargs)`` gives the blocks of the result from those of the
+    operand; ``slope(frame, x, y, order, others, kwargs)``, from both, the blocks of the derivative.
+    It reads the first ``needs`` blocks of ``x`` (None: all).
+    """
+
+    def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
+        x, others, kwargs = operand_of(func, names, args, kwargs)
+        frame = frame_of(x)
+        if adjoints.applies(x._structure, x._blocks) and not _holds_tensor(others, kwargs):
+            y = adjoints.record(
+                lambda x: forward(func, frame, x, others, kwargs),
+                lambda x, y, order: slope(frame, x, y, order, others, kwargs),
+                frame.order + 1 if needs is None else needs,
+                x._structure,
+                x._blocks,
+            )
+        else:
+            y = forward(func, frame, x._blocks, others, kwargs)
+        return frame.wrap(y)
+
+    return evaluate
+
+
+def _holds_tensor(others: tuple, kwargs: dict) -> bool:
+    if not others and not kwargs:
+        return False
+    return any(isinstance(a, torch.Tensor) for a in (*others, *kwargs.values()))
+
+
 def ode(
     a: float,
     b: float,
@@ -89,32 +122,29 @@ def ode(
     ``slope0(x0, y0)`` is a better formula for the first slope, ``fused(block, y0)`` one pass that
     multiplies real tensors with it.
     """
-    needs = 0 if slope0 is None else 1
 
-    def slope(s: Structure, x: Sequence[Any], y: Sequence[Any], order: int) -> Sequence[Any]:
+    def slope(
+        frame: Frame, x: Sequence[Any], y: Sequence[Any], order: int, *_: Any
+    ) -> Sequence[Any]:
         first = series.quadratic_value(y[0], a, b, c) if slope0 is None else slope0(x[0], y[0])
         if order == 0:
             return [first]
-        higher = series.quadratic_terms(s, y[0], b, c)
+        higher = series.quadratic_terms(frame.structure, y[0], b, c)
         return [first, *(higher(y, k) for k in range(1, order + 1))]
 
-    def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
-        x, others, kwargs = operand_of(func, ("input",), args, kwargs)
-        order = len(x._blocks) - 1
+    def forward(
+        func: Callable, frame: Frame, x: Sequence[Any], others: tuple, kwargs: dict
+    ) -> Sequence[Any]:
+        s, y0 = frame.structure, func(x[0], *others, **kwargs)
+        order = frame.order
+        if order == 0:
+            return (y0,)
+        if fused is not None and order < 3 and type(y0) is torch.Tensor and not y0.is_complex():
+            return series.ode(s, y0, x, a, b, c, None, lambda block: fused(block, y0))
+        first = None if slope0 is None else slope0(x[0], y0)
+        return series.ode(s, y0, x, a, b, c, first)
 
-        def forward(s: Structure, x: Sequence[Any]) -> Sequence[Any]:
-            y0 = func(x[0], *others, **kwargs)
-            if order == 0:
-                return (y0,)
-            if fused is not None and order < 3 and type(y0) is torch.Tensor and not y0.is_complex():
-                return series.ode(s, y0, x, a, b, c, None, lambda block: fused(block, y0))
-            first = None if slope0 is None else slope0(x[0], y0)
-            return series.ode(s, y0, x, a, b, c, first)
-
-        y = adjoints.apply(forward, slope, needs, x._structure, x._blocks)
-        return wrap(y, x._structure, x._level)
-
-    return evaluate
+    return elementwise(forward, slope, 0 if slope0 is None else 1)
 
 
 def slope(
@@ -135,71 +165,61 @@ def slope(
 
     def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
         operands, others, kwargs = bind(func, names, args, kwargs)
-        level, structure, order = join(func, series_among(func, operands), by_entry=True)
-        inputs = [blocks_at(x, level, structure, order) for x in operands]
+        frame = join(func, series_among(func, operands), by_entry=True)
+        inputs = [frame.blocks(x) for x in operands]
         y0 = func(*(b[0] for b in inputs), *others, **kwargs)
-        if order == 0:
-            return wrap((y0,), structure, level)
-        lower = structure.truncated(order - 1)
-        if order == 1:
-            arguments = [b[0] for b in inputs]
-        else:
+        if frame.order == 0:
+            return frame.wrap((y0,))
+        lower = frame.truncated(frame.order - 1)
+        arguments = [b[0] for b in inputs]
+        if frame.order > 1:
             arguments = [
-                x if is_constant(b) else wrap(b[:-1], lower, level)
+                x if is_constant(b) else lower.wrap(b[:-1])
                 for x, b in zip(operands, inputs, strict=True)
             ]
         factors = []
         for b, derivative in zip(inputs, derivatives, strict=False):
             if not is_constant(b):
-                g = run(derivative, *arguments, *others, **kwargs)
-                slopes = blocks_at(g, level, lower, order - 1)
-                factors.append(
-                    (aligned(b, y0.ndim, structure), aligned(slopes, y0.ndim, structure))
-                )
+                slopes = lower.blocks(run(derivative, *arguments, *others, **kwargs))
+                s, rank = frame.structure, y0.ndim
+                factors.append((aligned(b, rank, s), aligned(slopes, rank, s)))
         if not factors:
-            return wrap((y0,) + (None,) * order, structure, level)
-        return wrap(series.integrate(structure, y0, *factors), structure, level)
+            return frame.constant(y0)
+        return frame.wrap(series.integrate(frame.structure, y0, *factors))
 
     return evaluate
 
 
 def _slope_of_one(derivative: Callable, names: Sequence[str], closed: Callable | None) -> Evaluator:
-    def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
-        x, others, kwargs = operand_of(func, names, args, kwargs)
-        level, structure, order = x._level, x._structure, len(x._blocks) - 1
+    def in_closed_form(x: Sequence[Any], count: int, others: tuple, kwargs: dict) -> list | None:
+        if closed is None or count > 3 or type(x) is Stream or x[0].is_complex():
+            return None
+        return run(closed, count, x[0], *others, **kwargs)
 
-        def in_closed_form(x: Sequence[Any], count: int) -> list | None:
-            if closed is None or count > 3 or type(x) is Stream or x[0].is_complex():
-                return None
-            return run(closed, count, x[0], *others, **kwargs)
+    def slope(
+        frame: Frame, x: Sequence[Any], _: Any, order: int, others: tuple, kwargs: dict
+    ) -> Sequence[Any]:
+        if order == 0 or is_constant(x):
+            return [run(derivative, x[0], *others, **kwargs)] + [None] * order
+        f = in_closed_form(x, order + 1, others, kwargs)
+        if f is not None:
+            return series.along(frame.structure, f, x)
+        lower = frame.truncated(order)
+        return lower.blocks(run(derivative, lower.wrap(x[: order + 1]), *others, **kwargs))
 
-        def slope(s: Structure, x: Sequence[Any], _: Any, order: int) -> Sequence[Any]:
-            if order == 0 or is_constant(x):
-                return [run(derivative, x[0], *others, **kwargs)] + [None] * order
-            f = in_closed_form(x, order + 1)
-            if f is not None:
-                return series.along(s, f, x)
-            lower = s.truncated(order)
-            g = run(derivative, wrap(x[: order + 1], lower, level), *others, **kwargs)
-            return blocks_at(g, level, lower, order)
+    def forward(
+        func: Callable, frame: Frame, x: Sequence[Any], others: tuple, kwargs: dict
+    ) -> Sequence[Any]:
+        s, order, y0 = frame.structure, frame.order, func(x[0], *others, **kwargs)
+        if is_constant(x):
+            return [y0] + [None] * order
+        f = in_closed_form(x, order, others, kwargs) if order < 3 else None
+        if f is not None:
+            return series.along(s, [y0, *f], x)
+        g = aligned(slope(frame, x, None, order - 1, others, kwargs), y0.ndim, s)
+        return series.integrate(s, y0, (aligned(x, y0.ndim, s), g))
 
-        def forward(s: Structure, x: Sequence[Any]) -> Sequence[Any]:
-            y0 = func(x[0], *others, **kwargs)
-            if is_constant(x):
-                return [y0] + [None] * order
-            f = in_closed_form(x, order) if order < 3 else None
-            if f is not None:
-                return series.along(s, [y0, *f], x)
-            g = aligned(slope(s, x, None, order - 1), y0.ndim, s)
-            return series.integrate(s, y0, (aligned(x, y0.ndim, s), g))
-
-        if any(isinstance(a, torch.Tensor) for a in (*others, *kwargs.values())):
-            y = forward(structure, x._blocks)
-        else:
-            y = adjoints.apply(forward, slope, order + 1, structure, x._blocks)
-        return wrap(y, structure, level)
-
-    return evaluate
+    return elementwise(forward, slope, names=names)
 
 
 def piecewise(slopes: Callable, names: Sequence[str] = ("input",)) -> Evaluator:
@@ -210,20 +230,20 @@ def piecewise(slopes: Callable, names: Sequence[str] = ("input",)) -> Evaluator:
 
     def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
         operands, others, kwargs = bind(func, names, args, kwargs)
-        level, structure, order = join(func, series_among(func, operands), by_entry=True)
-        inputs: list[Any] = [blocks_at(x, level, structure, order) for x in operands]
+        frame = join(func, series_among(func, operands), by_entry=True)
+        inputs: list[Any] = [frame.blocks(x) for x in operands]
         values = [b[0] for b in inputs]
         y0 = func(*values, *others, **kwargs)
         factors = run(slopes, *values, *others, **kwargs)
         if not isinstance(factors, tuple):
             factors = (factors,)
-        inputs = [aligned(b, y0.ndim, structure) for b in inputs]
+        inputs = [aligned(b, y0.ndim, frame.structure) for b in inputs]
 
         def term(_: Any, k: int) -> Any:
             picked = (_picked(factor, b[k]) for factor, b in zip(factors, inputs, strict=False))
             return series.total(picked)
 
-        return wrap(by_degree(y0, order, term, *inputs), structure, level)
+        return frame.wrap(by_degree(y0, frame.order, term, *inputs))
 
     return evaluate
 
@@ -240,15 +260,15 @@ def _of_value(func: Callable, args: tuple, kwargs: dict) -> tuple[Any, ...]:
     """For a function of one series: it, its frame, the value of the result, the other arguments."""
     x = args[0] if args else kwargs["input"]
     series_among(func, (x,))
-    level, structure, order = join(func, (x,), by_entry=True)
-    args = tuple(values_of(a, level) for a in args)
-    kwargs = {name: values_of(a, level) for name, a in kwargs.items()}
+    frame = join(func, (x,), by_entry=True)
+    args = tuple(values_of(a, frame.level) for a in args)
+    kwargs = {name: values_of(a, frame.level) for name, a in kwargs.items()}
     y0 = func(*args, **kwargs)
-    if structure.compact:
+    if frame.structure.compact:
         # its entries move together with the value's, or it has to be spread out before
-        moved = structure.reshaped(x._blocks[0].shape, y0.shape)
-        level, structure, order = join(func, (x,)) if moved is None else (level, moved, order)
-    return x, level, structure, order, y0, args[1:], kwargs
+        moved = frame.structure.reshaped(x._blocks[0].shape, y0.shape)
+        frame = join(func, (x,)) if moved is None else Frame(frame.level, moved, frame.order)
+    return x, frame, y0, args[1:], kwargs
 
 
 def reshape(view: bool | str) -> Evaluator:
@@ -258,7 +278,7 @@ def reshape(view: bool | str) -> Evaluator:
         if args and not isinstance(args[0], TaylorTensor):
             # a plain tensor takes the shape of a series
             return value(func, args, kwargs)
-        x, level, structure, order, y0, others, kwargs = _of_value(func, args, kwargs)
+        x, frame, y0, others, kwargs = _of_value(func, args, kwargs)
         if y0 is x._blocks[0]:
             return x
 
@@ -266,10 +286,10 @@ def reshape(view: bool | str) -> Evaluator:
             if blocks[k] is None:
                 return None
             whole = full(x, k)
-            return whole.reshape((*whole.shape[: structure.leads(k)], *y0.shape))
+            return whole.reshape((*whole.shape[: frame.structure.leads(k)], *y0.shape))
 
         blocks = x._blocks
-        result = wrap(by_degree(y0, order, term, blocks), structure, level)
+        result = frame.wrap(by_degree(y0, frame.order, term, blocks))
         as_view(func, x, others, kwargs, [result], view, False)
         return result
 
@@ -281,11 +301,11 @@ def broadcast(func: Callable, args: tuple, kwargs: dict) -> Any:
     if args and not isinstance(args[0], TaylorTensor):
         # a plain tensor takes the shape of a series
         return value(func, args, kwargs)
-    x, level, structure, _, y0, others, kwargs = _of_value(func, args, kwargs)
+    x, frame, y0, others, kwargs = _of_value(func, args, kwargs)
     if y0 is x._blocks[0]:
         return x
-    blocks = aligned(x._blocks, y0.ndim, structure)
-    result = wrap(each(lambda block: block, blocks, y0), structure, level)
+    blocks = aligned(x._blocks, y0.ndim, frame.structure)
+    result = frame.wrap(each(lambda block: block, blocks, y0))
     return view_of(x, lambda base: func(base, *others, **kwargs), result)
 
 
@@ -308,8 +328,7 @@ def as_series(func: Callable, args: tuple, kwargs: dict, result: Any) -> Any:
         and not isinstance(result, TaylorTensor)
         and (result.is_floating_point() or result.is_complex())
     ):
-        level, structure, order = join(func, flatten((args, kwargs), []))
-        return wrap((result,) + (None,) * order, structure, level)
+        return join(func, flatten((args, kwargs), [])).constant(result)
     return result
 
 

@@ -1,9 +1,9 @@
-"""engine.multilinear."""
+"""Functions of degree <= 1 in each tensor argument: sums of products, as their form says."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -11,10 +11,10 @@ from ..algebra import series
 from ..algebra.series import by_degree, each
 from ..algebra.structures import Structure
 from .arguments import bind, is_constant, series_among
-from .frames import blocks_at, join, spread
+from .frames import Frame, frame_of, join, spread
 from .lifts import Lift, by_vmap
 from .registry import Evaluator, UnsupportedFunction, name_of
-from .tensor import TaylorTensor, run, settle, wrap
+from .tensor import TaylorTensor, run, settle
 from .writing import as_view
 
 # --- multilinear --------------------------------------------------------------------------------
@@ -52,6 +52,26 @@ class Form:
         self.factors = {i for m in self.products for i in m}
 
 
+class _Way(NamedTuple):
+    """What the row of a multilinear function says; see ``multilinear``."""
+
+    form: Form
+    lift: Lift
+    shared: Callable | bool
+    view: bool | str
+    zero: Callable | None
+    dense: bool
+
+
+class _Call(NamedTuple):
+    """A call of one: the function, its operands, the other arguments, those given by name."""
+
+    func: Callable
+    operands: list[Any]
+    others: tuple
+    named: dict
+
+
 def multilinear(
     form: str,
     lift: Lift = by_vmap,
@@ -79,113 +99,113 @@ def multilinear(
         through: for the directions of a second-order operator (``directions.py``): what the
             function makes of ``(x, *arguments)``, or None where it has no better way.
     """
-    parsed = Form(form)
+    way = _Way(Form(form), lift, shared, view, zero, dense)
 
     def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
-        operands, others, rest = bind(func, parsed.names, args, kwargs)
+        operands, others, named = bind(func, way.form.names, args, kwargs)
         found = series_among(func, operands)
-        if len(found) == 1:
-            x = found[0]
-            settle(x)
-            if x._structure.of_operator and through is not None and x is operands[0]:
-                result = run(through, func, *operands, *others, **rest)
-                if result is not None:
-                    return result
-            i = 0 if x is operands[0] else next(n for n, y in enumerate(operands) if y is x)
-            if i in parsed.factors:
-                return linear_map(func, i, operands, others, rest)
-        level, structure, order = join(func, found)
-        inputs = [blocks_at(x, level, structure, order) for x in operands]
-        values = [b[0] for b in inputs]
-        y0 = func(*values, *others, **rest)
-
-        def call(filled: list, degrees: dict[int, int]) -> Any:
-            leads = {i for i, k in degrees.items() if structure.leads(k)}
-            if not leads:
-                return func(*filled, *others, **rest)
-            return lift(func, [*filled, *others], rest, leads)
-
-        varying = {
-            i: _expanded(b, structure, i, shared, dense)
-            for i, b in enumerate(inputs)
-            if not is_constant(b)
-        }
-        for i in varying:
-            if i not in parsed.slots:
-                raise UnsupportedFunction(
-                    f"{name_of(func)} does not differentiate {parsed.names[i]}: pass x.value there"
-                )
-
-        def term(_: Any, k: int) -> Any:
-            single = _single_term(parsed, call, values, varying, k, zero)
-            products = _product_terms(parsed, call, values, varying, k, structure)
-            return series.total((single, *products))
-
-        blocks = by_degree(y0, order, term, *inputs)
-        return finished(func, operands, others, rest, blocks, y0, structure, level)
-
-    def linear_map(func: Callable, i: int, operands: list, others: tuple, rest: dict) -> Any:
-        """One factor varies: the function of each of its blocks."""
-        x = operands[i]
-        if x._structure.compact:
-            spread(x)
-        blocks, structure = x._blocks, x._structure
-        shape = blocks[0].shape
-        filled = [*operands, *others]
-        filled[i] = blocks[0]
-        y0 = func(*filled, **rest)
-        for n in parsed.singles:
-            if n < len(operands):
-                filled[n] = _without(parsed, n, operands[n])
-
-        def term(_: Any, k: int) -> Any:
-            block = blocks[k]
-            if block is None:
-                return None
-            lead = structure.leads(k)
-            if dense or (block.shape[1:] if lead else block.shape) != shape:
-                block = _full_enough(block, lead, shape, i, shared, dense)
-            filled[i] = block
-            return lift(func, filled, rest, {i}) if lead else func(*filled, **rest)
-
-        result = by_degree(y0, len(blocks) - 1, term, blocks)
-        return finished(func, operands, others, rest, result, y0, structure, x._level)
-
-    def finished(
-        func: Callable,
-        operands: list,
-        others: tuple,
-        rest: dict,
-        blocks: Sequence[Any],
-        y0: Any,
-        structure: Structure,
-        level: int,
-    ) -> Any:
-        several = isinstance(y0, (tuple, list))
-        if not view and not several:
-            return wrap(blocks, structure, level)
-        x = operands[0]
-        if view and isinstance(x, TaylorTensor) and y0 is x._blocks[0]:
-            return x
-        parts = [blocks]
-        if several:
-            parts = [each(_entry(n), blocks, part) for n, part in enumerate(y0)]
-        results = [wrap(part, structure, level) for part in parts]
-        if view:
-            as_view(func, x, (*operands[1:], *others), rest, results, view, several)
-        return type(y0)(results) if several else results[0]
+        call = _Call(func, operands, others, named)
+        if len(found) > 1:
+            return _sum_of_products(way, call, found)
+        x = found[0]
+        settle(x)
+        if x._structure.of_operator and through is not None and x is operands[0]:
+            result = run(through, func, *operands, *others, **named)
+            if result is not None:
+                return result
+        i = 0 if x is operands[0] else next(n for n, y in enumerate(operands) if y is x)
+        if i in way.form.factors:
+            return _linear_map(way, call, i)
+        return _sum_of_products(way, call, found)
 
     return evaluate
+
+
+def _linear_map(way: _Way, call: _Call, i: int) -> Any:
+    """One factor, operand ``i``, varies: the function of each of its blocks."""
+    func, operands, others, named = call
+    x = operands[i]
+    if x._structure.compact:
+        spread(x)
+    frame = frame_of(x)
+    blocks, structure = x._blocks, frame.structure
+    shape = blocks[0].shape
+    filled = [*operands, *others]
+    filled[i] = blocks[0]
+    y0 = func(*filled, **named)
+    for n in way.form.singles:
+        if n < len(operands):
+            filled[n] = _without(way.form, n, operands[n])
+
+    def term(_: Any, k: int) -> Any:
+        block = blocks[k]
+        if block is None:
+            return None
+        lead = structure.leads(k)
+        if way.dense or (block.shape[1:] if lead else block.shape) != shape:
+            block = _full_enough(way, block, lead, shape, i)
+        filled[i] = block
+        return way.lift(func, filled, named, {i}) if lead else func(*filled, **named)
+
+    return _finished(way, call, frame, y0, by_degree(y0, frame.order, term, blocks))
+
+
+def _sum_of_products(way: _Way, call: _Call, found: Sequence[TaylorTensor]) -> Any:
+    """Several operands vary, or one that stands alone: all the terms of the form."""
+    func, operands, others, named = call
+    frame = join(func, found)
+    structure = frame.structure
+    inputs = [frame.blocks(x) for x in operands]
+    values = [b[0] for b in inputs]
+    y0 = func(*values, *others, **named)
+
+    def at(filled: list, degrees: dict[int, int]) -> Any:
+        leads = {i for i, k in degrees.items() if structure.leads(k)}
+        if not leads:
+            return func(*filled, *others, **named)
+        return way.lift(func, [*filled, *others], named, leads)
+
+    varying = {
+        i: _expanded(way, b, structure, i) for i, b in enumerate(inputs) if not is_constant(b)
+    }
+    for i in varying:
+        if i not in way.form.slots:
+            raise UnsupportedFunction(
+                f"{name_of(func)} does not differentiate {way.form.names[i]}: pass x.value there"
+            )
+
+    def term(_: Any, k: int) -> Any:
+        single = _single_term(way, at, values, varying, k)
+        products = _product_terms(way.form, at, values, varying, k, structure)
+        return series.total((single, *products))
+
+    return _finished(way, call, frame, y0, by_degree(y0, frame.order, term, *inputs))
+
+
+def _finished(way: _Way, call: _Call, frame: Frame, y0: Any, blocks: Sequence[Any]) -> Any:
+    """The result, or the results, of these blocks; views of the first operand where it is one."""
+    several = isinstance(y0, (tuple, list))
+    if not way.view and not several:
+        return frame.wrap(blocks)
+    x = call.operands[0]
+    if way.view and isinstance(x, TaylorTensor) and y0 is x._blocks[0]:
+        return x
+    parts = [blocks]
+    if several:
+        parts = [each(_entry(n), blocks, part) for n, part in enumerate(y0)]
+    results = [frame.wrap(part) for part in parts]
+    if way.view:
+        others = (*call.operands[1:], *call.others)
+        as_view(call.func, x, others, call.named, results, way.view, several)
+    return type(y0)(results) if several else results[0]
 
 
 def _entry(n: int) -> Callable:
     return lambda block: block[n]
 
 
-def _expanded(
-    blocks: Sequence[Any], structure: Structure, i: int, shared: Any, dense: bool
-) -> Sequence[Any]:
-    if shared is True:
+def _expanded(way: _Way, blocks: Sequence[Any], structure: Structure, i: int) -> Sequence[Any]:
+    if way.shared is True:
         return blocks
     shape = blocks[0].shape
 
@@ -193,15 +213,14 @@ def _expanded(
         block = blocks[k]
         if block is None:
             return None
-        return _full_enough(block, structure.leads(k), shape, i, shared, dense)
+        return _full_enough(way, block, structure.leads(k), shape, i)
 
     return by_degree(blocks[0], len(blocks) - 1, term, blocks)
 
 
-def _full_enough(
-    block: Any, lead: bool, shape: Sequence[int], i: int, shared: Any, dense: bool
-) -> Any:
+def _full_enough(way: _Way, block: Any, lead: bool, shape: Sequence[int], i: int) -> Any:
     """The block expanded to the value's shape, along the axes that the function needs full."""
+    shared = way.shared
     own = block.shape[1:] if lead else block.shape
     if own != shape and shared is not True:
         wanted = list(shape)
@@ -211,13 +230,12 @@ def _full_enough(
                 if axis not in needed:
                     wanted[axis] = size
         block = block.expand(*block.shape[: len(block.shape) - len(own)], *wanted)
-    return block.contiguous() if dense else block
+    return block.contiguous() if way.dense else block
 
 
-def _single_term(
-    form: Form, call: Callable, values: list, varying: dict[int, Any], k: int, zero: Callable | None
-) -> Any:
+def _single_term(way: _Way, at: Callable, values: list, varying: dict[int, Any], k: int) -> Any:
     """The function at the degree-k blocks of the arguments that stand alone in the form."""
+    form, zero = way.form, way.zero
     here = [i for i in form.singles if i in varying and varying[i][k] is not None]
     if not here:
         return None
@@ -231,12 +249,12 @@ def _single_term(
             filled[i] = 0
     for first, *_ in form.products:
         filled[first] = torch.zeros_like(values[first])
-    return call(filled, dict.fromkeys(here, k))
+    return at(filled, dict.fromkeys(here, k))
 
 
 def _product_terms(
     form: Form,
-    call: Callable,
+    at: Callable,
     values: list,
     varying: dict[int, Any],
     k: int,
@@ -256,7 +274,7 @@ def _product_terms(
                 filled = list(base)
                 for (i, _, _), block in zip(chosen, blocks, strict=True):
                     filled[i] = block
-                return call(filled, {i: d for i, d, _ in chosen})
+                return at(filled, {i: d for i, d, _ in chosen})
 
             blocks = [block for _, _, block in chosen]
             if len(chosen) == 1:

@@ -14,9 +14,10 @@ import torch
 
 from ..algebra.series import by_degree
 from ..algebra.streams import Stream
+from .frames import frame_of
 from .private import base_of, is_shared, share_memory
 from .registry import UnsupportedFunction, name_of
-from .tensor import TaylorTensor, become, innermost, run, settle, wrap
+from .tensor import TaylorTensor, become, innermost, run, settle
 
 # --- views --------------------------------------------------------------------------------------
 
@@ -185,7 +186,7 @@ def reshape_in_place(function: Any, target: TaylorTensor, result: TaylorTensor) 
     if torch.compiler.is_compiling():
         target._blocks = result._blocks
     else:
-        become(target, wrap(result._blocks, result._structure, result._level))
+        become(target, frame_of(result).wrap(result._blocks))
     return target
 
 
@@ -217,7 +218,7 @@ def adopt(function: Any, target: torch.Tensor, result: TaylorTensor) -> torch.Te
             f".data, an array) share and would not see the coefficients: {way_out}"
         )
     try:
-        become(target, wrap(result._blocks, result._structure, result._level))
+        become(target, frame_of(result).wrap(result._blocks))
     except RuntimeError as error:
         raise UnsupportedFunction(
             f"{name} writes a TaylorTensor into a plain tensor that something else refers to "

@@ -10,7 +10,7 @@ import torch
 from torch.autograd import forward_ad
 from torch.autograd.function import Function
 
-from ..engine.frames import constant_like
+from ..engine.frames import frame_of
 from ..engine.private import in_forward_mode, without_any_torch_function
 from ..engine.registry import UnsupportedFunction
 from ..engine.tensor import TaylorTensor, flatten, run
@@ -28,7 +28,7 @@ def on_series(derivative: Callable) -> Callable:
         def lifted(x: Any) -> Any:
             if isinstance(x, TaylorTensor) or not _followed(x):
                 return x
-            return TaylorTensor(x, order=0) if frame is None else constant_like(x, frame)
+            return TaylorTensor(x, order=0) if frame is None else frame_of(frame).constant(x)
 
         named = {name: lifted(x) for name, x in kwargs.items()}
         y = run(derivative, *map(lifted, args), **named)

@@ -21,6 +21,7 @@ import torch
 
 from ..algebra.indices import unit_index
 from ..algebra.structures import Multivariate
+from ..engine.frames import frame_of
 from ..engine.tensor import TaylorTensor, check_order, innermost, run, settle, wrap
 from .variables import Variable
 
@@ -308,7 +309,7 @@ def _partials(who: str, u: Any, root: TaylorTensor, shifts: Sequence[Sequence[in
             else _partials(who, b, root, shifts)
             for b in u._blocks
         ]
-        return wrap(blocks, u._structure, u._level)
+        return frame_of(u).wrap(blocks)
     structure = _expansion(who, u, root)
     if not shifts:
         nothing = u._blocks[0].new_zeros((*u.shape, 0))
@@ -339,7 +340,7 @@ def _pure_second(who: str, u: Any, where: Coordinates) -> Any:
             else torch.zeros_like(b)
             for b in u._blocks
         ]
-        return wrap(blocks, u._structure, u._level)
+        return frame_of(u).wrap(blocks)
     structure = _expansion(who, u, where.root)
     count = len(structure.indices[0][0])
     members = [unit_index(count, i, i) for i in where.numbers]

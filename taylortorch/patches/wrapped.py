@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 
+from ..engine.frames import frame_of
 from ..engine.private import disabled_in_traces, untraced
 from ..engine.registry import UnsupportedFunction
-from ..engine.tensor import TaylorTensor, flatten, settle, wrap
+from ..engine.tensor import TaylorTensor, flatten, settle
 from ..engine.writing import view_of
 from .changes import Change
 
@@ -76,7 +77,7 @@ def _on_blocks(plain: Callable) -> Any:
 def _rebuilt(x: TaylorTensor, passed: Iterator[torch.Tensor]) -> TaylorTensor:
     blocks = [next(passed) if _reached(block) else block for block in x._blocks]
     # a view, so that x stays the variable it may be, and follows what is written
-    return view_of(x, lambda base: base.view(base.shape), wrap(blocks, x._structure, x._level))
+    return view_of(x, lambda base: base.view(base.shape), frame_of(x).wrap(blocks))
 
 
 def _refusing(who: str, reason: str) -> Callable[[Callable], Any]:

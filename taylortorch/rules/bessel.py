@@ -10,11 +10,11 @@ import torch
 
 from ..algebra import series
 from ..engine.arguments import bind, is_constant, series_among
-from ..engine.frames import blocks_at, join
+from ..engine.frames import join
 from ..engine.kinds import composite, in_place
 from ..engine.registry import Evaluator, add_rule
 from ..engine.samples import Sample, call, t
-from ..engine.tensor import TaylorTensor, run, wrap
+from ..engine.tensor import TaylorTensor, run
 
 ROOT_HALF, ROOT_2PI = math.sqrt(0.5), math.sqrt(2 * math.pi)
 
@@ -61,19 +61,19 @@ def _paired(values: Sequence[Callable], slopes: Sequence[Callable], which: int) 
     def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
         (x,), _, _ = bind(func, ("input",), args, kwargs)
         series_among(func, (x,))
-        level, structure, order = join(func, (x,), by_entry=True)
-        blocks = x._blocks
+        frame = join(func, (x,), by_entry=True)
+        blocks, order = x._blocks, frame.order
         if order == 0 or is_constant(blocks):
-            return wrap((values[which](blocks[0]),) + (None,) * order, structure, level)
+            return frame.constant(values[which](blocks[0]))
         starts = [value(blocks[0]) for value in values]
         grown: list[Any] = [(start,) for start in starts]
         for k in range(1, order + 1):
-            lower, here = structure.truncated(k - 1), structure.truncated(k)
-            known = [b[0] if k == 1 else wrap(b, lower, level) for b in (blocks[:k], *grown)]
+            lower, here = frame.truncated(k - 1), frame.truncated(k).structure
+            known = [b[0] if k == 1 else lower.wrap(b) for b in (blocks[:k], *grown)]
             for n in (0, 1) if k < order else (which,):
-                slope = blocks_at(run(slopes[n], *known), level, lower, k - 1)
+                slope = lower.blocks(run(slopes[n], *known))
                 grown[n] = tuple(series.integrate(here, starts[n], (blocks[: k + 1], slope)))
-        return wrap(grown[which], structure, level)
+        return frame.wrap(grown[which])
 
     return evaluate
 

@@ -17,15 +17,13 @@ import torch.nn.functional as F
 from ..algebra import series
 from ..algebra.series import each
 from ..algebra.streams import Stream
-from ..algebra.structures import Structure
-from ..engine import adjoints
-from ..engine.arguments import bind, operand_of, series_among
-from ..engine.frames import join
-from ..engine.kinds import composite, in_place, ode, piecewise, slope
+from ..engine.arguments import bind, series_among
+from ..engine.frames import Frame, frame_of, join
+from ..engine.kinds import composite, elementwise, in_place, ode, piecewise, slope
 from ..engine.kinds import with_inplace_argument as inplace_argument
 from ..engine.registry import add_rule
 from ..engine.samples import Sample, call, t
-from ..engine.tensor import TaylorTensor, run, wrap
+from ..engine.tensor import TaylorTensor, run
 from .bodies import own_body
 
 LN2, LN10 = math.log(2.0), math.log(10.0)
@@ -50,7 +48,7 @@ ODE: dict[str, tuple] = {
 def _with_value(y: Any, f: Callable, x: Any) -> Any:
     """The series ``y`` with the value ``f(x_0)``: the same to rounding, but without its error."""
     value = run(f, x._blocks[0])
-    return wrap(each(lambda block: block, y._blocks, value), y._structure, y._level)
+    return frame_of(y).wrap(each(lambda block: block, y._blocks, value))
 
 
 def _within(x: Any, limit: float) -> Any:
@@ -357,33 +355,26 @@ for names, derivatives in SLOPE.items():
 def _rotation(own: Callable, partner: Callable, sign: int, is_sine: bool) -> Callable:
     """sin, cos, sinh or cosh: each needs its partner's series to one degree less."""
 
-    def slope(s: Structure, x: Sequence, y: Sequence, order: int) -> list:
-        first = partner(x[0])
+    def slope(frame: Frame, x: Sequence, y: Sequence, order: int, *_: Any) -> list:
+        first, s = partner(x[0]), frame.structure
         terms = [series.integrate_term(s, k, (x, y)) for k in range(1, order + 1)]
         return [first if is_sine else series.times(first, sign)] + [
             series.times(term, sign) for term in terms
         ]
 
-    def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
-        x, _, _ = operand_of(func, ("input",), args, kwargs)
-        order = len(x._blocks) - 1
+    def forward(func: Callable, frame: Frame, x: Sequence, *_: Any) -> Sequence:
+        s, order, y0 = frame.structure, frame.order, func(x[0])
+        if order == 0:
+            return (y0,)
+        other = partner(x[0])
+        if order < 3 and type(x) is not Stream:
+            first = other if is_sine else series.times(other, sign)
+            return series.along(s, [y0, first, series.times(y0, sign)][: order + 1], x)
+        pair = (y0, other) if is_sine else (other, y0)
+        sine, cosine = series.rotate(s, *pair, x, sign, is_sine)
+        return sine if is_sine else cosine
 
-        def forward(s: Structure, x: Sequence) -> Sequence:
-            y0 = func(x[0])
-            if order == 0:
-                return (y0,)
-            other = partner(x[0])
-            if order < 3 and type(x) is not Stream:
-                first = other if is_sine else series.times(other, sign)
-                return series.along(s, [y0, first, series.times(y0, sign)][: order + 1], x)
-            pair = (y0, other) if is_sine else (other, y0)
-            sine, cosine = series.rotate(s, *pair, x, sign, is_sine)
-            return sine if is_sine else cosine
-
-        y = adjoints.apply(forward, slope, order + 1, x._structure, x._blocks)
-        return wrap(y, x._structure, x._level)
-
-    return evaluate
+    return elementwise(forward, slope)
 
 
 for name, own, partner, sign, is_sine in (
@@ -408,12 +399,12 @@ def _exp2(func: Callable, args: tuple, kwargs: dict) -> Any:
     value overflows."""
     (x,), _, _ = bind(func, ("input",), args, kwargs)
     series_among(func, (x,))
-    level, structure, _ = join(func, (x,), by_entry=True)
+    frame = join(func, (x,), by_entry=True)
     value = x._blocks[0]
     half = torch.exp2(value / 2)
     exponents = each(lambda b: series.times(b, LN2), x._blocks, None)
-    ratios = series.ode(structure, torch.ones_like(half), exponents, 0, 1, 0)
-    return wrap(each(lambda b: b * half * half, ratios, func(value)), structure, level)
+    ratios = series.ode(frame.structure, torch.ones_like(half), exponents, 0, 1, 0)
+    return frame.wrap(each(lambda b: b * half * half, ratios, func(value)))
 
 
 add_rule(

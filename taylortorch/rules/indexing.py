@@ -9,13 +9,13 @@ import torch
 
 from ..algebra.series import by_degree
 from ..engine.arguments import series_among
-from ..engine.frames import blocks_at, constant_like, join
+from ..engine.frames import frame_of, join
 from ..engine.kinds import composite, in_place
 from ..engine.lifts import Lift, by_broadcasting, by_vmap
 from ..engine.multilinear import multilinear
 from ..engine.registry import Evaluator, UnsupportedFunction, add_rule, name_of
 from ..engine.samples import call, t
-from ..engine.tensor import TaylorTensor, flatten, run, wrap
+from ..engine.tensor import TaylorTensor, flatten, run
 from ..engine.writing import store
 
 MASK = torch.tensor([[True, False, True], [False, False, True]])
@@ -246,8 +246,8 @@ def _setitem(func: Callable, args: tuple, kwargs: dict) -> None:
         raise UnsupportedFunction(
             f"{name_of(func)}: a TaylorTensor is no index; use x.value.long() for one"
         )
-    level, structure, order = join(func, series_among(func, (x, v)))
-    into, what = blocks_at(x, level, structure, order), blocks_at(v, level, structure, order)
+    frame = join(func, series_among(func, (x, v)))
+    structure, into, what = frame.structure, frame.blocks(x), frame.blocks(v)
     y0 = into[0].clone()
     y0[index] = what[0]
 
@@ -272,7 +272,7 @@ def _setitem(func: Callable, args: tuple, kwargs: dict) -> None:
             block[led] = part
         return block
 
-    store(func, x, wrap(by_degree(y0, order, term, into, what), structure, level))
+    store(func, x, frame.wrap(by_degree(y0, frame.order, term, into, what)))
 
 
 def _copy(func: Callable, args: tuple, kwargs: dict) -> Any:
@@ -281,11 +281,11 @@ def _copy(func: Callable, args: tuple, kwargs: dict) -> Any:
         result = run(torch.broadcast_to, source, tuple(target.shape))
         return store(func, target, run(torch.clone, result))
     plain = torch.empty_like(target.value).copy_(source)
-    return store(func, target, constant_like(plain, target))
+    return store(func, target, frame_of(target).constant(plain))
 
 
 def _zero(func: Callable, args: tuple, kwargs: dict) -> Any:
-    return store(func, args[0], constant_like(torch.zeros_like(args[0].value), args[0]))
+    return store(func, args[0], frame_of(args[0]).constant(torch.zeros_like(args[0].value)))
 
 
 for name, says, evaluate in (

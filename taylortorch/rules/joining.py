@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from ..algebra.series import by_degree
-from ..engine.frames import blocks_at, join
+from ..engine.frames import join
 from ..engine.kinds import composite
 from ..engine.registry import add_rule
 from ..engine.samples import call, t
-from ..engine.tensor import flatten, wrap
+from ..engine.tensor import flatten
 
 X = t(2, 3, 4, low=-1, high=1)
 
@@ -23,8 +23,9 @@ def _cat(func: Callable, args: tuple, kwargs: dict) -> Any:
     """Blocks that all have size 1 along an axis other than ``dim`` keep it."""
     (tensors,), others, kwargs = _list_first(args, kwargs)
     axis = others[0] if others else kwargs.get("dim", kwargs.get("axis", 0))
-    level, structure, order = join(func, flatten(tensors, []))
-    inputs = [blocks_at(x, level, structure, order) for x in tensors]
+    frame = join(func, flatten(tensors, []))
+    inputs = [frame.blocks(x) for x in tensors]
+    structure = frame.structure
     y0 = torch.cat([b[0] for b in inputs], axis)
     axis = axis % y0.ndim
 
@@ -46,7 +47,7 @@ def _cat(func: Callable, args: tuple, kwargs: dict) -> Any:
             parts.append(y0.new_zeros(shape) if b[k] is None else b[k].to(y0.dtype).expand(shape))
         return torch.cat(parts, axis + skip)
 
-    return wrap(by_degree(y0, order, term, *inputs), structure, level)
+    return frame.wrap(by_degree(y0, frame.order, term, *inputs))
 
 
 def _list_first(args: tuple, kwargs: dict) -> tuple[list[Any], tuple, dict]:

@@ -19,7 +19,7 @@ from ..engine.frames import join
 from ..engine.kinds import composite, in_place, piecewise, with_inplace_argument
 from ..engine.registry import add_rule
 from ..engine.samples import call, t
-from ..engine.tensor import run, wrap
+from ..engine.tensor import run
 
 SIGNED = t(3, 4, low=-2, high=2)
 
@@ -232,7 +232,7 @@ def _evenly(func: Callable, args: tuple, kwargs: dict) -> Any:
     """``amax``, ``amin``, ``max()``: equal extreme entries share the slope equally."""
     (x,), others, kwargs = bind(func, ("input",), args, kwargs)
     series_among(func, (x,))
-    level, structure, _ = join(func, (x,))
+    frame = join(func, (x,))
     value = x._blocks[0]
     y0 = func(value, *others, **kwargs)
     axes = others[0] if others else kwargs.get("dim", ())
@@ -251,7 +251,7 @@ def _evenly(func: Callable, args: tuple, kwargs: dict) -> Any:
     def shared_out(block: Any) -> Any:
         return (block * share).sum(axes, keepdim=keepdim) if axes else block * share
 
-    return wrap(each(shared_out, x._blocks, y0), structure, level)
+    return frame.wrap(each(shared_out, x._blocks, y0))
 
 
 def _by_index(func: Callable, args: tuple, kwargs: dict) -> Any:

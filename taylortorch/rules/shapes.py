@@ -19,7 +19,7 @@ from ..engine.multilinear import multilinear
 from ..engine.private import NN
 from ..engine.registry import UnsupportedFunction, add_rule, name_of
 from ..engine.samples import call, t
-from ..engine.tensor import TaylorTensor, full, innermost, run, settle, wrap
+from ..engine.tensor import TaylorTensor, full, innermost, run, settle
 from ..engine.writing import overlaps, shares_memory
 
 X = t(2, 3, 4, low=-1, high=1)
@@ -457,14 +457,14 @@ def _pad(func: Callable, args: tuple, kwargs: dict) -> Any:
     bind(func, ("input",), args, kwargs)
     if len(args) > 2 and not isinstance(args[2], str):
         mode, value = "constant", args[2]
-    level, structure, order = join(func, (x,))
+    frame = join(func, (x,))
     pads = NN.pad
 
     def term(_: Any, k: int) -> Any:
         if x._blocks[k] is None:
             return None
         block = full(x, k)
-        if mode == "constant" or not structure.leads(k):
+        if mode == "constant" or not frame.structure.leads(k):
             return pads(block, pad, mode, 0.0 if mode == "constant" else None)
         return torch.vmap(lambda b: pads(b, pad, mode, None))(block)
 
@@ -473,7 +473,7 @@ def _pad(func: Callable, args: tuple, kwargs: dict) -> Any:
         y0 = torch.constant_pad_nd(x._blocks[0], pad, 0 if value is None else value)
     else:
         y0 = pads(x._blocks[0], pad, mode, value)
-    return wrap(by_degree(y0, order, term, x._blocks), structure, level)
+    return frame.wrap(by_degree(y0, frame.order, term, x._blocks))
 
 
 add_rule(

@@ -9,18 +9,19 @@ Source of the formulas: NIST Digital Library of Mathematical Functions (DLMF), b
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from ..algebra import series
+from ..algebra.structures import LINE
 from ..engine.arguments import bind, series_among
 from ..engine.frames import join
 from ..engine.kinds import composite, in_place, slope
 from ..engine.registry import Evaluator, UnsupportedFunction, add_rule
 from ..engine.samples import Sample, call, t
-from ..engine.tensor import TaylorTensor, run, wrap
+from ..engine.tensor import TaylorTensor, run
 
 SIGNED = t(2, 3, low=-3, high=3)
 
@@ -68,8 +69,10 @@ def _log_ndtr_coefficients(x: Any, y: Any, order: int) -> list:
     """
     right = x > 0
     u = torch.where(right, 0.0, x * -ROOT_HALF)
-    left = _erfcx_shares(u, torch.special.erfcx(u), order)
-    left = _logarithm([share * (-ROOT_HALF) ** k for k, share in enumerate(left)])
+    shares_of_erfcx = _erfcx_shares(u, torch.special.erfcx(u), order)
+    left = series.logarithm(
+        LINE, [share * (-ROOT_HALF) ** k for k, share in enumerate(shares_of_erfcx)]
+    )
     v = torch.clamp(torch.where(right, x, 0.0), max=50.0)
     density = torch.exp(-0.5 * torch.square(v)) / (ROOT_2PI * torch.special.ndtr(v))
     before, hermite, shares = torch.zeros_like(v), density, [torch.ones_like(v)]
@@ -77,19 +80,10 @@ def _log_ndtr_coefficients(x: Any, y: Any, order: int) -> list:
         shares.append(hermite * ((-1) ** (k - 1) / math.factorial(k)))
         before, hermite = hermite, v * hermite - (k - 1) * before
     result = [y]
-    for k, (a, b) in enumerate(zip(left, _logarithm(shares), strict=True)):
+    for k, (a, b) in enumerate(zip(left, series.logarithm(LINE, shares), strict=True)):
         if k > 0:
             result.append(torch.where(right, b, a - x if k == 1 else a - 0.5 if k == 2 else a))
     return result
-
-
-def _logarithm(a: Sequence[Any]) -> list:
-    """The logarithm of a series with the value 1: ``k y_k = k a_k - sum_j j y_j a_{k-j}``."""
-    y = [torch.zeros_like(a[0])]
-    for k in range(1, len(a)):
-        known = sum((j * y[j] * a[k - j] for j in range(1, k)), 0.0)
-        y.append(a[k] - known / k)
-    return y
 
 
 def _by_coefficients(coefficients: Callable) -> Evaluator:
@@ -98,10 +92,10 @@ def _by_coefficients(coefficients: Callable) -> Evaluator:
     def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
         (x,), _, _ = bind(func, ("input",), args, kwargs)
         series_among(func, (x,))
-        level, structure, order = join(func, (x,), by_entry=True)
+        frame = join(func, (x,), by_entry=True)
         value = x._blocks[0]
-        f = run(coefficients, value, run(func, value), order)
-        return wrap(series.compose(structure, f, x._blocks), structure, level)
+        f = run(coefficients, value, run(func, value), frame.order)
+        return frame.wrap(series.compose(frame.structure, f, x._blocks))
 
     return evaluate
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from ..engine.frames import constant_like, join
+from ..engine.frames import frame_of, join
 from ..engine.kinds import attribute, constant, constant_of_first, in_place, value, value_of_first
 from ..engine.registry import add_rule
 from ..engine.samples import call, t
-from ..engine.tensor import flatten, wrap
+from ..engine.tensor import flatten
 from ..engine.writing import store
 
 ATTRIBUTES = """
@@ -91,9 +91,8 @@ TRUTHS |= {f"logical_{name}" for name in ("and", "or", "xor", "not")}
 
 def _truth(func: Callable, args: tuple, kwargs: dict) -> Any:
     """A comparison written into a tensor: a constant series of zeros and ones."""
-    level, structure, order = join(func, flatten((args, kwargs), []))
     result = value(func, args, kwargs).to(args[0].dtype)
-    return wrap((result,) + (None,) * order, structure, level)
+    return join(func, flatten((args, kwargs), [])).constant(result)
 
 
 for names, sample in VALUES.items():
@@ -136,7 +135,7 @@ def _redrawn(func: Callable, args: tuple, kwargs: dict) -> Any:
     """Random numbers written into a tensor: a constant series of them."""
     x = args[0]
     drawn = func(x.value.detach().clone(), *args[1:], **kwargs)
-    return store(func, x, constant_like(drawn, x))
+    return store(func, x, frame_of(x).constant(drawn))
 
 
 RANDOM = "normal_ uniform_ bernoulli_ cauchy_ exponential_ geometric_ log_normal_ random_"

@@ -11,7 +11,7 @@ import torch
 from ...algebra import series
 from ...algebra.structures import Structure
 from ...engine.arguments import aligned
-from ...engine.frames import blocks_at, join
+from ...engine.frames import Frame, join
 from ...engine.kinds import as_series
 from ...engine.private import is_batched, is_transformed, unwrapped
 from ...engine.registry import Evaluator, UnsupportedFunction, name_of
@@ -41,17 +41,17 @@ def rule(body: Callable) -> Evaluator:
     return evaluate
 
 
-def frame(func: Callable, *operands: Any) -> tuple[list[Blocks], Structure, int]:
+def framed(func: Callable, *operands: Any) -> tuple[list[Blocks], Frame]:
     """The blocks of matrices in their common frame, full and of one rank; the frame."""
     found = [x for x in operands if isinstance(x, TaylorTensor)]
     if not found:
         raise UnsupportedFunction(
             f"{name_of(func)} was given a TaylorTensor where its rule expects none"
         )
-    level, structure, order = join(func, found)
-    inputs = [blocks_at(x, level, structure, order) for x in operands]
+    frame = join(func, found)
+    inputs = [frame.blocks(x) for x in operands]
     rank = max(b[0].ndim for b in inputs)
-    return [aligned(_whole(b), rank, structure) for b in inputs], structure, level
+    return [aligned(_whole(b), rank, frame.structure) for b in inputs], frame
 
 
 def _whole(blocks: Blocks) -> list[Any]:

@@ -10,15 +10,15 @@ import torch
 
 from ...algebra import series
 from ...algebra.structures import Structure
-from ...engine.frames import constant_like
+from ...engine.frames import frame_of
 from ...engine.kinds import value
 from ...engine.registry import UnsupportedFunction, name_of
-from ...engine.tensor import TaylorTensor, innermost, wrap
+from ...engine.tensor import TaylorTensor, innermost
 from .blocks import (
     Blocks,
     adjoint,
     convolve,
-    frame,
+    framed,
     identity,
     is_traced,
     like,
@@ -126,7 +126,8 @@ def _size(s: Structure, k: int, block: Any) -> Any:
 
 def _pinv_of_constant_rank(func: Callable, A: Any, P0: Any) -> Any:
     """A change of rank is a jump of the pseudo-inverse, and no series."""
-    (a,), s, level = frame(func, A)
+    (a,), frame = framed(func, A)
+    s = frame.structure
     P = _pinv_blocks(s, a, P0)
     for k, lasts in enumerate(_rank_lasts(s, a, P0)):
         if is_traced(lasts):
@@ -144,7 +145,7 @@ def _pinv_of_constant_rank(func: Callable, A: Any, P0: Any) -> Any:
                 + ", and the pseudo-inverse jumps where the rank changes. Use a matrix of full or "
                 "constant rank, or torch.linalg.solve of A^H A + eps"
             )
-    return wrap(P, s, level)
+    return frame.wrap(P)
 
 
 def pinv(
@@ -192,9 +193,9 @@ def lstsq(func: Callable, input: Any, b: Any, rcond: Any = None, *, driver: Any 
         residuals = torch.sum(error * error, -2)
         residuals = torch.reshape(residuals, plain[1].shape)
     else:
-        residuals = constant_like(residuals, x)
+        residuals = frame_of(x).constant(residuals)
     solution = torch.squeeze(x, -1) if vector else x
-    return like(plain, (solution, residuals, plain[2], constant_like(plain[3], x)))
+    return like(plain, (solution, residuals, plain[2], frame_of(x).constant(plain[3])))
 
 
 def lobpcg(

@@ -10,9 +10,10 @@ import torch
 from ...algebra import series
 from ...algebra.structures import Structure
 from ...engine.arguments import is_constant
+from ...engine.frames import frame_of
 from ...engine.kinds import value
-from ...engine.tensor import innermost, wrap
-from .blocks import Blocks, frame, identity, is_traced, like
+from ...engine.tensor import innermost
+from .blocks import Blocks, framed, identity, is_traced, like
 from .built import orders
 from .systems import inverse_blocks
 
@@ -60,14 +61,15 @@ def det(func: Callable, A: Any) -> Any:
         return _regular_determinant(func, A, y0)
     else:
         y = _split_determinant(func, A)
-    return wrap((y0, *y._blocks[1:]), y._structure, y._level)
+    return frame_of(y).wrap((y0, *y._blocks[1:]))
 
 
 def _regular_determinant(func: Callable, A: Any, y0: Any) -> Any:
-    (a,), s, level = frame(func, A)
+    (a,), frame = framed(func, A)
+    s = frame.structure
     if is_constant(a):
-        return wrap((y0, *a[1:]), s, level)
-    return wrap(series.ode(s, y0, log_determinant(s, a), 0, 1, 0), s, level)
+        return frame.wrap((y0, *a[1:]))
+    return frame.wrap(series.ode(s, y0, log_determinant(s, a), 0, 1, 0))
 
 
 _LARGE_SINGULAR_VALUE = 0.1
@@ -145,19 +147,21 @@ def _small_determinant(rows: list[list[Any]]) -> Any:
 def slogdet(func: Callable, A: Any) -> Any:
     """The phase turns by the imaginary part of ``log det A``; a real sign is constant."""
     plain = value(func, (A,), {})
-    (a,), s, level = frame(func, A)
+    (a,), frame = framed(func, A)
+    s = frame.structure
     log = log_determinant(s, a)
     sign: Any
     if not a[0].is_complex():
         sign = [plain[0]] + [None] * (len(a) - 1)
-        return like(plain, (wrap(sign, s, level), wrap((plain[1], *log[1:]), s, level)))
+        return like(plain, (frame.wrap(sign), frame.wrap((plain[1], *log[1:]))))
     turn = [None if b is None else torch.complex(torch.zeros_like(b.real), b.imag) for b in log]
     size = [None if b is None else b.real for b in log]
     sign = series.ode(s, plain[0], turn, 0, 1, 0)
-    return like(plain, (wrap(sign, s, level), wrap((plain[1], *size[1:]), s, level)))
+    return like(plain, (frame.wrap(sign), frame.wrap((plain[1], *size[1:]))))
 
 
 def logdet(func: Callable, A: Any) -> Any:
     y0 = value(func, (A,), {})
-    (a,), s, level = frame(func, A)
-    return wrap((y0, *log_determinant(s, a)[1:]), s, level)
+    (a,), frame = framed(func, A)
+    s = frame.structure
+    return frame.wrap((y0, *log_determinant(s, a)[1:]))

@@ -11,15 +11,15 @@ import torch
 
 from ...algebra import series
 from ...algebra.structures import Structure
-from ...engine.frames import constant_like
+from ...engine.frames import frame_of
 from ...engine.kinds import value
 from ...engine.registry import UnsupportedFunction
-from ...engine.tensor import innermost, wrap
+from ...engine.tensor import innermost
 from .blocks import (
     Blocks,
     adjoint,
     convolve,
-    frame,
+    framed,
     hermitian,
     identity,
     is_traced,
@@ -40,7 +40,8 @@ def cholesky(func: Callable, A: Any, upper: bool = False, *, check_errors: bool 
     plain = value(func, (A,), options)
     many = isinstance(plain, tuple)
     y0 = plain[0] if many else plain
-    (a,), s, level = frame(func, A)
+    (a,), frame = framed(func, A)
+    s = frame.structure
     a = hermitian(a)
     L = [adjoint(y0) if upper else y0]
     LH = [adjoint(L[0])]
@@ -52,7 +53,7 @@ def cholesky(func: Callable, A: Any, upper: bool = False, *, check_errors: bool 
         middle = times(times(inverse, rest), adjoint(inverse))
         L.append(None if middle is None else torch.matmul(L[0], middle * half))
         LH.append(adjoint(L[k]))
-    result = wrap([y0, *(LH if upper else L)[1:]], s, level)
+    result = frame.wrap([y0, *(LH if upper else L)[1:]])
     return like(plain, (result, *plain[1:])) if many else result
 
 
@@ -78,10 +79,11 @@ def _lu(func: Callable, A: Any, P: Any, L0: Any, U0: Any) -> tuple[Any, Any]:
     A = torch.matmul(torch.transpose(P, -2, -1), A)
     m, n = A.shape[-2:]
     k = min(m, n)
-    (a,), s, level = frame(func, A[..., :k, :k])
+    (a,), frame = framed(func, A[..., :k, :k])
+    s = frame.structure
     L: Any
     U: Any
-    L, U = (wrap(x, s, level) for x in _lu_blocks(s, a, L0[..., :k, :], U0[..., :, :k]))
+    L, U = (frame.wrap(x) for x in _lu_blocks(s, a, L0[..., :k, :], U0[..., :, :k]))
     if m > n:
         below = torch.linalg.solve_triangular(U, A[..., k:, :], upper=True, left=False)
         L = torch.cat([L, below], -2)
@@ -94,7 +96,7 @@ def _lu(func: Callable, A: Any, P: Any, L0: Any, U0: Any) -> tuple[Any, Any]:
 def lu(func: Callable, A: Any, *, pivot: bool = True) -> Any:
     plain = value(func, (A,), {"pivot": pivot})
     L, U = _lu(func, A, *plain)
-    return like(plain, (constant_like(plain[0], L), L, U))
+    return like(plain, (frame_of(L).constant(plain[0]), L, U))
 
 
 def lu_factor(
@@ -152,9 +154,9 @@ def lu_unpack(
 ) -> Any:
     """``P`` depends on the pivots alone; ``L`` and ``U`` are the triangles of one matrix."""
     plain = value(func, (LU_data, LU_pivots, unpack_data, unpack_pivots), {})
-    P = constant_like(plain[0], LU_data)
+    P = frame_of(LU_data).constant(plain[0])
     if not unpack_data:
-        return like(plain, (P, *(constant_like(x, LU_data) for x in plain[1:])))
+        return like(plain, (P, *(frame_of(LU_data).constant(x) for x in plain[1:])))
     m, n = LU_data.shape[-2:]
     k = min(m, n)
     unit = torch.eye(m, k, dtype=LU_data.dtype, device=LU_data.device)
@@ -224,10 +226,11 @@ def _qr(func: Callable, A: Any, Q0: Any, R0: Any) -> tuple[Any, Any]:
     """A wide matrix is ``Q [R, Q^H A']``: its first square part decides."""
     m, n = A.shape[-2:]
     k = min(m, n)
-    (a,), s, level = frame(func, A[..., :k])
+    (a,), frame = framed(func, A[..., :k])
+    s = frame.structure
     Q: Any
     R: Any
-    Q, R = (wrap(x, s, level) for x in _qr_blocks(s, a, Q0, R0[..., :k]))
+    Q, R = (frame.wrap(x) for x in _qr_blocks(s, a, Q0, R0[..., :k]))
     if n > m:
         R = torch.cat([R, torch.matmul(torch.adjoint(Q), A[..., k:])], -1)
     return Q, R
@@ -289,7 +292,7 @@ def geqrf(func: Callable, input: Any) -> Any:
 
 def with_value(y: Any, y0: Any) -> Any:
     """The series whose value is torch's own."""
-    return wrap((y0, *y._blocks[1:]), y._structure, y._level)
+    return frame_of(y).wrap((y0, *y._blocks[1:]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -380,7 +383,8 @@ def ldl_factor(
     ``D_k``, its blocks, and ``L_0^{-1} L_k D_0``, which is strictly lower."""
     options = {"hermitian": hermitian} | ({"check_errors": True} if check_errors else {})
     plain = value(func, (A,), options)
-    (a,), s, level = frame(func, A)
+    (a,), frame = framed(func, A)
+    s = frame.structure
     layout = _Ldl.of(a[0], plain[1], hermitian)
     transpose, P, PT = layout.transpose, layout.P, _transpose(layout.P)
     L0, D0 = layout.unpack(plain[0])
@@ -397,7 +401,7 @@ def ldl_factor(
         L.append(None if M is None else times(times(L0, M * layout.lower()), inverse_D))
         LT.append(None if M is None else transpose(L[k]))
         LD.append(series.total((known, times(L[k], D0), times(L0, D[k]))))
-    packed = layout.pack(wrap(L, s, level), wrap(D, s, level))
+    packed = layout.pack(frame.wrap(L), frame.wrap(D))
     return like(plain, (with_value(packed, plain[0]), *plain[1:]))
 
 

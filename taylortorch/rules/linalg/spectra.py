@@ -9,7 +9,7 @@ import torch
 
 from ...algebra import series
 from ...algebra.structures import Structure
-from ...engine.frames import constant_like
+from ...engine.frames import frame_of
 from ...engine.kinds import value
 from ...engine.tensor import wrap
 from .blocks import (
@@ -17,7 +17,7 @@ from .blocks import (
     adjoint,
     as_row,
     convolve,
-    frame,
+    framed,
     hermitian,
     identity,
     like,
@@ -87,21 +87,23 @@ def _eigen_blocks(
 
 def eigh(func: Callable, A: Any, UPLO: str = "L") -> Any:
     plain = value(func, (A, UPLO), {})
-    (a,), s, level = frame(func, A)
+    (a,), frame = framed(func, A)
+    s = frame.structure
     both = isinstance(plain, tuple)
     w0, V0 = plain if both else torch.linalg.eigh(a[0], UPLO)
     w, V = _eigen_blocks(s, hermitian(a), w0.to(V0.dtype), V0, torch.adjoint(V0), both)
     values = [b if b is None or not b.is_complex() else b.real for b in rows_to_vectors(w)]
     values[0] = w0 if both else plain
     if not both:
-        return wrap(values, s, level)
-    return like(plain, (wrap(values, s, level), wrap(V, s, level)))
+        return frame.wrap(values)
+    return like(plain, (frame.wrap(values), frame.wrap(V)))
 
 
 def eig(func: Callable, A: Any) -> Any:
     """The phase of each eigenvector is kept; only quantities free of it are determined."""
     plain = value(func, (A,), {})
-    (a,), s, level = frame(func, A)
+    (a,), frame = framed(func, A)
+    s = frame.structure
     both = isinstance(plain, tuple)
     w0, V0 = plain if both else torch.linalg.eig(a[0])
     a = [a[0]] + [None if b is None else b.to(V0.dtype) for b in a[1:]]
@@ -109,8 +111,8 @@ def eig(func: Callable, A: Any) -> Any:
     values = rows_to_vectors(w)
     values[0] = w0 if both else plain
     if not both:
-        return wrap(values, s, level)
-    return like(plain, (wrap(values, s, level), wrap(V, s, level)))
+        return frame.wrap(values)
+    return like(plain, (frame.wrap(values), frame.wrap(V)))
 
 
 def _svd_blocks(
@@ -180,7 +182,8 @@ def _svd_blocks(
 
 def _svd(func: Callable, A: Any, U0: Any, S0: Any, V0: Any, vectors: bool = True) -> tuple:
     """The series of ``U``, ``S`` and ``V``; a wide matrix by its adjoint."""
-    (a,), s, level = frame(func, A)
+    (a,), frame = framed(func, A)
+    s = frame.structure
     S0 = S0.to(V0.dtype)
     if A.shape[-2] >= A.shape[-1]:
         U, S, V = _svd_blocks(s, a, U0, S0, V0, vectors)
@@ -188,8 +191,8 @@ def _svd(func: Callable, A: Any, U0: Any, S0: Any, V0: Any, vectors: bool = True
         V, S, U = _svd_blocks(s, [adjoint(b) for b in a], V0, S0, U0, vectors)
     values = [b if b is None or not b.is_complex() else b.real for b in rows_to_vectors(S)]
     if not vectors:
-        return None, wrap(values, s, level), None
-    return wrap((U0, *U[1:]), s, level), wrap(values, s, level), wrap((V0, *V[1:]), s, level)
+        return None, frame.wrap(values), None
+    return frame.wrap((U0, *U[1:])), frame.wrap(values), frame.wrap((V0, *V[1:]))
 
 
 def _completed(U: Any, U0: Any) -> Any:
@@ -231,11 +234,11 @@ def svd(func: Callable, input: Any, some: bool = True, compute_uv: bool = True) 
     if compute_uv:
         return like(plain, _full_svd(func, input, *plain))
     S = with_value(torch.linalg.svdvals(input), plain[1])
-    return like(plain, (constant_like(plain[0], S), S, constant_like(plain[2], S)))
+    return like(plain, (frame_of(S).constant(plain[0]), S, frame_of(S).constant(plain[2])))
 
 
 def svdvals(func: Callable, A: Any, **options: Any) -> Any:
     y0 = value(func, (A,), options)
     U0, S0, VH0 = torch.linalg.svd(value_of(A), full_matrices=False)
     _, S, _ = _svd(func, A, U0, S0, torch.adjoint(VH0), vectors=False)
-    return wrap((y0, *S._blocks[1:]), S._structure, S._level)
+    return frame_of(S).wrap((y0, *S._blocks[1:]))

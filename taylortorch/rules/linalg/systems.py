@@ -10,8 +10,7 @@ import torch
 
 from ...algebra.structures import Structure
 from ...engine.kinds import value
-from ...engine.tensor import wrap
-from .blocks import Blocks, convolve, frame, identity, like, minus
+from .blocks import Blocks, convolve, framed, identity, like, minus
 
 # --- linear systems -------------------------------------------------------------------------------
 
@@ -37,8 +36,9 @@ def inv(func: Callable, A: Any, *, check_errors: bool = False) -> Any:
     """``X_k = -X_0 sum_{i>=1} A_i X_{k-i}``."""
     plain = value(func, (A,), {"check_errors": True} if check_errors else {})
     many = isinstance(plain, tuple)
-    (a,), s, level = frame(func, A)
-    result: Any = wrap(inverse_blocks(s, a, plain[0] if many else plain), s, level)
+    (a,), frame = framed(func, A)
+    s = frame.structure
+    result: Any = frame.wrap(inverse_blocks(s, a, plain[0] if many else plain))
     return like(plain, (result, *plain[1:])) if many else result
 
 
@@ -51,13 +51,14 @@ def solve(func: Callable, A: Any, B: Any, *, left: bool = True, check_errors: bo
     vector = B.ndim == 1 or (B.ndim == A.ndim - 1 and tuple(B.shape) == tuple(A.shape[:-1]))
     if vector:
         B, y0 = torch.unsqueeze(B, -1), torch.unsqueeze(y0, -1)
-    (a, b), s, level = frame(func, A, B)
+    (a, b), frame = framed(func, A, B)
+    s = frame.structure
     inverse = torch.linalg.inv(a[0])
 
     def invert(rest: Any) -> Any:
         return torch.matmul(inverse, rest) if left else torch.matmul(rest, inverse)
 
-    result: Any = wrap(solved(s, invert, a, b, y0, left), s, level)
+    result: Any = frame.wrap(solved(s, invert, a, b, y0, left))
     if vector:
         result = torch.squeeze(result, -1)
     return like(plain, (result, *plain[1:])) if many else result
@@ -75,7 +76,8 @@ def solve_triangular(
     """As ``solve``; only the triangle that the function reads is a series."""
     options = {"upper": upper, "left": left, "unitriangular": unitriangular}
     y0 = value(func, (A, B), options)
-    (a, b), s, level = frame(func, A, B)
+    (a, b), frame = framed(func, A, B)
+    s = frame.structure
     read = torch.triu if upper else torch.tril
     inside = (1 if upper else -1) if unitriangular else 0
     a = [a[0]] + [None if block is None else read(block, inside) for block in a[1:]]
@@ -83,7 +85,7 @@ def solve_triangular(
     def invert(rest: Any) -> Any:
         return torch.linalg.solve_triangular(a[0], rest, **options)
 
-    return wrap(solved(s, invert, a, b, y0, left), s, level)
+    return frame.wrap(solved(s, invert, a, b, y0, left))
 
 
 def triangular_solve(
