@@ -87,7 +87,7 @@ ops: $(STAMP)
 	@$(BIN)/python docs/make_ops.py
 
 accuracy: $(STAMP)
-	@$(BIN)/python docs/make_accuracy.py
+	@$(BIN)/python -m accuracy
 
 format: $(STAMP)
 	@$(BIN)/ruff format .

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from . import measure
 from .targets import TARGETS, Target
 from .ways import PLAIN
 from .workloads import NESTED, TAYLOR, TAYLOR_COMPILED, WORKLOADS
@@ -257,8 +258,6 @@ def described(environment: Results) -> str:
 
 def page(results: dict[str, Results], pictures: dict[str, list[str]]) -> Iterator[str]:
     """The lines of the page; ``results`` and ``pictures`` by device."""
-    from . import measure
-
     yield HEAD.format(
         rounds=15,
         turn=1e3 * measure.SHORTEST_TURN,

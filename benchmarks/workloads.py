@@ -17,7 +17,8 @@ from torch import nn
 from . import derivatives as by
 from . import models
 from .device import Device
-from .ways import FORWARD, PLAIN, STEPS, TRAINING, Cannot, Jax, Problem, Torch, Way, mean_squares
+from .jitted import Jax
+from .ways import FORWARD, PLAIN, STEPS, TRAINING, Cannot, Problem, Torch, Way, mean_squares
 
 TAYLOR, TAYLOR_COMPILED = "Taylor", "Taylor compiled"
 NESTED = "nested autograd"

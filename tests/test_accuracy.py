@@ -1,15 +1,13 @@
 """docs/accuracy.md is what is measured; and the coefficients at infinity, 0 and other borders.
 
-The oracle is ``docs/make_accuracy.py``: exact series in mpmath, measured on the page's own points.
+The oracle is the package ``accuracy``: exact series in mpmath, measured on the page's own points.
 """
 
 from __future__ import annotations
 
 import math
-import runpy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import mpmath as mp
@@ -18,12 +16,19 @@ import torch
 import torch.nn.functional as F
 
 import taylortorch as tt
+from accuracy.cases import CASES
+from accuracy.cases import GROUPS as BY_TITLE
+from accuracy.domains import Case, draw
+from accuracy.errors import DTYPES, Row, rows
+from accuracy.exact import Exact, settled
+from accuracy.high_order import HIGH, LONG, Long, envelope, long_errors
+from accuracy.infinity import at_infinity, by_torch
+from accuracy.page import NOTES, SHOWN, claims, long_claims, page
 
 DOCS = Path(__file__).parent.parent / "docs"
-accuracy = SimpleNamespace(**runpy.run_path(str(DOCS / "make_accuracy.py")))
 PAGE = (DOCS / "accuracy.md").read_text()
-CLAIMS, LONG_CLAIMS = accuracy.claims(PAGE), accuracy.long_claims(PAGE)
-GROUPS = [pytest.param(cases, id=title) for title, cases in accuracy.GROUPS.items()]
+CLAIMS, LONG_CLAIMS = claims(PAGE), long_claims(PAGE)
+GROUPS = [pytest.param(cases, id=title) for title, cases in BY_TITLE.items()]
 F64 = torch.float64
 INF, NAN = math.inf, math.nan
 # what torch's own vector instructions may change from one machine to another
@@ -34,7 +39,7 @@ COMPOSITE = ("polynomial", "spherical")
 
 
 def held_against_the_page(cases: Any, points: int) -> None:
-    for row in accuracy.rows(cases, points):
+    for row in rows(cases, points):
         claim = CLAIMS[row.key]
         for k, (found, claimed) in enumerate(zip(row.largest, claim.largest, strict=True)):
             assert found <= SLACK * (claimed + 1), f"{row.key}: c_{k} is off by {found:.3g} units"
@@ -56,19 +61,40 @@ def test_no_function_is_less_accurate_than_the_page_says_at_many_points(cases: A
 def test_every_function_and_domain_stands_on_the_page() -> None:
     keys = {
         (case.name, domain, name)
-        for case in accuracy.CASES
-        for name, dtype in accuracy.DTYPES.items()
+        for case in CASES
+        for name, dtype in DTYPES.items()
         for domain in case.domains_in(dtype)
     }
     assert set(CLAIMS) == keys
-    assert set(LONG_CLAIMS) == {case.name for case in accuracy.LONG}
+    assert set(LONG_CLAIMS) == {case.name for case in LONG}
+
+
+def test_the_page_is_written_by_what_reads_it() -> None:
+    """From its own claims; two digits, rounded up, are the same two digits rounded up again."""
+
+    def claimed(cases: Sequence[Case]) -> list[Row]:
+        keys = [
+            (case.name, domain, name)
+            for case in cases
+            for name, dtype in DTYPES.items()
+            for domain in case.domains_in(dtype)
+        ]
+        return [CLAIMS[key] for key in keys]
+
+    def errors(case: Long) -> tuple[list[float], list[float]]:
+        found = LONG_CLAIMS[case.name]
+        by_degree = (dict(zip(SHOWN, half, strict=True)) for half in (found[:5], found[5:]))
+        relative, scaled = ([d.get(k, 0.0) for k in range(HIGH + 1)] for d in by_degree)
+        return relative, scaled
+
+    assert "\n".join(page(claimed, errors, at_infinity())) + "\n" == PAGE
 
 
 def test_what_stands_out_is_explained() -> None:
     outside = {row.name for row in CLAIMS.values() if row.conditioned > 20}
     for name in outside:
         word = name.split("(")[0].removeprefix("special.").removeprefix("scaled_modified_bessel_")
-        assert word in accuracy.NOTES, name
+        assert word in NOTES, name
 
 
 @pytest.mark.parametrize("cases", GROUPS)
@@ -77,15 +103,15 @@ def test_references_are_the_derivatives_of_their_values(cases: Any) -> None:
     for case in cases:
         domain = case.domains_in(F64)[0]
         generator = torch.Generator().manual_seed(1)
-        at = [float(accuracy.draw(span, 1, generator)) for span in domain.split(" x ")]
+        at = [float(draw(span, 1, generator)) for span in domain.split(" x ")]
         with mp.workprec(80):
 
             def value(t: Any, case: Any = case, at: Any = at) -> Any:
                 moved = [mp.mpf(x) + v * t for x, v in zip(at, case.curve, strict=True)]
-                return case.reference(*(accuracy.Exact([x, 1]) for x in moved)).coeffs[0]
+                return case.reference(*(Exact([x, 1]) for x in moved)).coeffs[0]
 
             expected = [d / mp.factorial(k) for k, d in enumerate(mp.diffs(value, 0, 4))]
-        found = accuracy.settled(case.reference, at, case.curve, 4)
+        found = settled(case.reference, at, case.curve, 4)
         for k in range(5):
             assert abs(found[k] - expected[k]) <= 1e-15 * max(map(abs, expected)), (case.name, k)
 
@@ -94,13 +120,13 @@ def test_references_are_the_derivatives_of_their_values(cases: Any) -> None:
     "case",
     [
         pytest.param(case, id=case.name, marks=[pytest.mark.slow] if "network" in case.name else [])
-        for case in accuracy.LONG
+        for case in LONG
     ],
 )
 def test_order_twenty_is_as_accurate_as_the_page_says(case: Any) -> None:
-    _, scaled = accuracy.long_errors(case, 1)
-    claimed = LONG_CLAIMS[case.name][len(accuracy.SHOWN) :]
-    for k, claim in zip(accuracy.SHOWN, claimed, strict=True):
+    _, scaled = long_errors(case, 1)
+    claimed = LONG_CLAIMS[case.name][len(SHOWN) :]
+    for k, claim in zip(SHOWN, claimed, strict=True):
         assert scaled[k] <= SLACK * (claim + 1), f"c_{k}: {scaled[k]}"
 
 
@@ -125,12 +151,12 @@ SEAMS: list[tuple[str, float, float, float]] = [
 def test_where_one_formula_takes_over_from_another(
     name: str, seam: float, before: float, after: float
 ) -> None:
-    case = next(case for case in accuracy.CASES if case.name == name)
+    case = next(case for case in CASES if case.name == name)
     for distance, units in ((-1e-3, before), (1e-3, after)):
         x = torch.tensor(seam + distance, dtype=F64)
         coeffs = case.call(tt.TaylorTensor(x, order=4)).coeffs
-        truth = accuracy.settled(case.reference, [x.item()], [1.0], 6)
-        scales = accuracy.envelope(truth)
+        truth = settled(case.reference, [x.item()], [1.0], 6)
+        scales = envelope(truth)
         for k in range(1, 5):
             error = abs(mp.mpf(coeffs[k].item()) - truth[k]) / scales[k]
             assert error <= units * 2.0**-52, f"c_{k} at {x}: {float(error)}"
@@ -212,11 +238,11 @@ def test_derivatives_at_infinity_and_at_the_borders_of_the_domain(
 @pytest.mark.parametrize("x", [INF, -INF])
 def test_nan_at_infinity_as_in_torch(f: Callable, x: float) -> None:
     assert derivatives(f, x) == pytest.approx([0, NAN, NAN], nan_ok=True)
-    assert accuracy.by_torch(f, x, 3) == pytest.approx([0, NAN, NAN], nan_ok=True)
+    assert by_torch(f, x, 3) == pytest.approx([0, NAN, NAN], nan_ok=True)
 
 
 def test_nan_at_infinity_only_where_torch_has_it_too() -> None:
-    for name, x, ours, torchs in accuracy.at_infinity():
+    for name, x, ours, torchs in at_infinity():
         for k, (here, there) in enumerate(zip(ours, torchs, strict=True), 1):
             assert not math.isnan(here) or not math.isfinite(there), f"{name} at {x}: order {k}"
 

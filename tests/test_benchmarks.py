@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import measure
+from benchmarks import latency, measure
 from benchmarks.device import Device, peak_of_allocations
+from benchmarks.jitted import Jax
 from benchmarks.report import digits, render, spread
 from benchmarks.targets import TARGETS
-from benchmarks.ways import PLAIN, Cannot, Jax, Problem, Torch, Unavailable
+from benchmarks.ways import PLAIN, Cannot, Problem, Torch, Unavailable
 from benchmarks.workloads import NESTED, TAYLOR, TAYLOR_COMPILED, WORKLOADS
 
 CPU = Device("cpu")
@@ -196,3 +199,26 @@ def test_labels_are_moved_apart():
     assert moved == pytest.approx([4.6, 5.6, 0.0])
     assert [digits(x) for x in (0.123, 12.34, 1234.5)] == ["0.12", "12.3", "1,234"]
     assert math.isclose(sum(moved), 10.2)
+
+
+@pytest.mark.parametrize("name", [n for n in latency.workloads() if "order 4" not in n])
+def test_calls_whose_latency_is_compared(name):
+    latency.workloads()[name]()()
+
+
+def test_latency_of_two_checkouts(monkeypatch, capfd):
+    root = Path(__file__).parent.parent
+    options = ["--against", str(root), "--pairs", "1", "--rounds", "2"]
+    monkeypatch.setattr(sys, "argv", ["latency", "add: line, order 1, batch 1", *options])
+    latency.main()
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[0].startswith("| workload | old, us |")
+    assert lines[2].startswith("| add: line, order 1, batch 1 |")
+    assert lines[-2].startswith("new / old, all together: ")
+
+
+def test_a_checkout_is_where_the_package_comes_from(tmp_path):
+    # there is another one, or none at all, to be found
+    refused = pytest.raises(RuntimeError, match=r"asked for the package|has ended")
+    with refused, latency.Checkout(tmp_path):
+        pass

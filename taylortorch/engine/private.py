@@ -60,12 +60,12 @@ def is_shared(storage: torch.UntypedStorage) -> bool:
 
 
 def base_of(x: torch.Tensor) -> torch.Tensor | None:
-    """The tensor that ``x`` is a view of."""
+    """The tensor that autograd knows ``x`` to be a view of."""
     return x._base
 
 
 def version_of(x: torch.Tensor) -> int:
-    """How often ``x`` was written to."""
+    """How often ``x``, or what shares its memory, was written to."""
     return x._version
 
 

@@ -38,14 +38,12 @@ from typing import Any
 import torch
 
 from ..engine.tensor import TaylorTensor
-from .passes import Column, Counts, Passes, Switch, check_version, raised, requested
+from .passes import Column, Counts, Host, Replaced, raised, requested
 
-TESTED = "1.15.0"
-_switch = Switch()
-_passes = Passes()
+_host = Host("DeepXDE", "deepxde", tested="1.15.0")
 
 
-def enable() -> Switch:
+def enable() -> Host:
     """Turn it on: ``dde.grad.jacobian`` and ``dde.grad.hessian`` are served from one Taylor pass.
 
     Returns:
@@ -55,49 +53,49 @@ def enable() -> Switch:
         ImportError: DeepXDE is not installed.
         RuntimeError: DeepXDE runs on another backend than PyTorch.
     """
-    import deepxde
-    from deepxde.backend import backend_name
-
-    who = "taylortorch.integrations.deepxde.enable"
-    if backend_name != "pytorch":
-        raise RuntimeError(
-            f"{who}: DeepXDE runs on the backend {backend_name}; set the environment variable "
-            "DDE_BACKEND=pytorch before deepxde is imported"
-        )
-    check_version(who, "DeepXDE", deepxde.__version__, TESTED)
-    if _switch.is_on:
-        return _switch
-    from deepxde.gradients import gradients, gradients_reverse
-    from deepxde.nn.pytorch.nn import NN
-
-    call = NN.__call__
-
-    def evaluated(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if kwargs or len(args) != 1 or not _is_points(args[0]):
-            return call(self, *args, **kwargs)
-        return _passes.evaluate(self, self.training, lambda x: call(self, x), args)
-
-    served = types.SimpleNamespace(
-        jacobian=lambda ys, xs, i=None, j=None: _jacobian(gradients_reverse, ys, xs, i, j),
-        hessian=lambda ys, xs, component=0, i=0, j=0: _hessian(
-            gradients_reverse, ys, xs, component, i, j
-        ),
-        clear=gradients_reverse.clear,
-    )
-    return _switch.on([(NN, "__call__", evaluated), (gradients, "gradients_reverse", served)])
+    return _host.enable(_replaced)
 
 
 def counts() -> Counts:
     """How many requests were served from a series, and how many were left to DeepXDE, since
     ``enable()``; requests for derivatives of expressions, which are always left, are not counted.
     """
-    return _passes.counts
+    return _host.counts
 
 
 def disable() -> None:
     """Turn it off: DeepXDE is as it was. Without effect if it is not on."""
-    _switch.off()
-    _passes.clear()
+    _host.disable()
+
+
+def _replaced() -> list[Replaced]:
+    from deepxde.backend import backend_name
+    from deepxde.gradients import gradients
+    from deepxde.nn.pytorch.nn import NN
+
+    if backend_name != "pytorch":
+        raise RuntimeError(
+            f"taylortorch.integrations.deepxde.enable: DeepXDE runs on the backend {backend_name}; "
+            "set the environment variable DDE_BACKEND=pytorch before deepxde is imported"
+        )
+    return [(NN, "__call__", _evaluated), (gradients, "gradients_reverse", _differentiated)]
+
+
+def _evaluated(call: Any) -> Any:
+    def evaluated(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if kwargs or len(args) != 1 or not _is_points(args[0]):
+            return call(self, *args, **kwargs)
+        return _host.passes.evaluate(self, self.training, lambda x: call(self, x), args)
+
+    return evaluated
+
+
+def _differentiated(host: Any) -> Any:
+    return types.SimpleNamespace(
+        jacobian=lambda ys, xs, i=None, j=None: _jacobian(host, ys, xs, i, j),
+        hessian=lambda ys, xs, component=0, i=0, j=0: _hessian(host, ys, xs, component, i, j),
+        clear=host.clear,
+    )
 
 
 def _is_points(x: Any) -> bool:

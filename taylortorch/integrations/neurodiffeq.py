@@ -29,7 +29,6 @@ Tested with neurodiffeq 0.7.
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 from typing import Any
 
 import torch
@@ -40,20 +39,17 @@ from .passes import (
     Counts,
     Differentiated,
     Evaluation,
-    Passes,
-    Switch,
-    check_version,
+    Host,
+    Replaced,
     expression_of,
     known,
     raised,
 )
 
-TESTED = "0.7.0"
-_switch = Switch()
-_passes = Passes()
+_host = Host("neurodiffeq", "neurodiffeq", tested="0.7.0")
 
 
-def enable() -> Switch:
+def enable() -> Host:
     """Turn it on: ``diff`` and the operators are served from one Taylor pass.
 
     Returns:
@@ -62,25 +58,46 @@ def enable() -> Switch:
     Raises:
         ImportError: neurodiffeq is not installed.
     """
+    return _host.enable(_replaced)
+
+
+def counts() -> Counts:
+    """How many requests were served from a series, and how many were left to neurodiffeq, since
+    ``enable()``; requests for derivatives of expressions, which are always left, are not counted.
+    """
+    return _host.counts
+
+
+def disable() -> None:
+    """Turn it off: neurodiffeq is as it was. Without effect if it is not on."""
+    _host.disable()
+
+
+def _replaced() -> list[Replaced]:
     from neurodiffeq import conditions, neurodiffeq, operators
 
-    who = "taylortorch.integrations.neurodiffeq.enable"
-    check_version(who, "neurodiffeq", importlib.metadata.version("neurodiffeq"), TESTED)
-    if _switch.is_on:
-        return _switch
-    unsafe_diff, grad = neurodiffeq.unsafe_diff, operators.grad
+    enforcing = [c for c in vars(conditions).values() if "enforce" in getattr(c, "__dict__", ())]
+    return [
+        *((condition, "enforce", _enforced) for condition in enforcing),
+        (neurodiffeq, "unsafe_diff", _differentiated),
+        (operators, "grad", _gradient),
+    ]
 
-    def serving(enforce: Any) -> Any:
-        def served_enforce(self: Any, net: Any, *coordinates: Any) -> Any:
-            if not all(_is_column(x) for x in coordinates) or not torch.is_grad_enabled():
-                return enforce(self, net, *coordinates)
-            key = (id(net), getattr(net, "training", None))
-            function = functools.partial(enforce, self, net)
-            return _passes.evaluate(self, key, function, coordinates)
 
-        return functools.update_wrapper(served_enforce, enforce)
+def _enforced(enforce: Any) -> Any:
+    @functools.wraps(enforce)
+    def enforced(self: Any, net: Any, *coordinates: Any) -> Any:
+        if not all(_is_column(x) for x in coordinates) or not torch.is_grad_enabled():
+            return enforce(self, net, *coordinates)
+        key = (id(net), getattr(net, "training", None))
+        function = functools.partial(enforce, self, net)
+        return _host.passes.evaluate(self, key, function, coordinates)
 
-    def served_diff(u: Any, t: Any, order: int = 1) -> Any:
+    return enforced
+
+
+def _differentiated(unsafe_diff: Any) -> Any:
+    def differentiated(u: Any, t: Any, order: int = 1) -> Any:
         evaluation, wanted = _wanted(u, (t,), order)
         if evaluation is None:
             return unsafe_diff(u, t, order=order)
@@ -88,7 +105,11 @@ def enable() -> Switch:
         result = unsafe_diff(u, t, order=order) if found is None else _differentiable(found[0])
         return evaluation.mark(result, wanted)
 
-    def served_grad(u: Any, *xs: Any) -> Any:
+    return differentiated
+
+
+def _gradient(grad: Any) -> Any:
+    def gradient(u: Any, *xs: Any) -> Any:
         evaluation, wanted = _wanted(u, xs, 1)
         if evaluation is None:
             return grad(u, *xs)
@@ -96,27 +117,7 @@ def enable() -> Switch:
         results = grad(u, *xs) if found is None else [_differentiable(g) for g in found]
         return [evaluation.mark(g, [w]) for g, w in zip(results, wanted, strict=True)]
 
-    enforcing = [c for c in vars(conditions).values() if "enforce" in getattr(c, "__dict__", ())]
-    return _switch.on(
-        [
-            *((c, "enforce", serving(c.enforce)) for c in enforcing),
-            (neurodiffeq, "unsafe_diff", served_diff),
-            (operators, "grad", served_grad),
-        ]
-    )
-
-
-def counts() -> Counts:
-    """How many requests were served from a series, and how many were left to neurodiffeq, since
-    ``enable()``; requests for derivatives of expressions, which are always left, are not counted.
-    """
-    return _passes.counts
-
-
-def disable() -> None:
-    """Turn it off: neurodiffeq is as it was. Without effect if it is not on."""
-    _switch.off()
-    _passes.clear()
+    return gradient
 
 
 def _is_column(x: Any) -> bool:

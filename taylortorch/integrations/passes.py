@@ -20,6 +20,9 @@ for, and where expressions are differentiated in an equation of order 1 or 2.
 
 Tensors that are ``u`` or a derivative of it carry a ``Mark`` that says so, column by column; a
 column cut out of one by slicing is recognised by its place in memory.
+
+A ``Host`` is what a module of this package turns on: it says which functions of its library are
+replaced, and by what.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ import collections
 import copy
 import dataclasses
 import functools
+import importlib
+import importlib.metadata
 import math
 import warnings
 import weakref
@@ -38,6 +43,7 @@ import torch
 
 from ..algebra.indices import MultiIndex, closure
 from ..algebra.structures import Bundle, Line, Multivariate, Structure
+from ..engine.private import base_of, version_of
 from ..engine.tensor import TaylorTensor, full, settle, wrap
 from ..operators.variables import Origin, TorchArrays
 
@@ -214,7 +220,7 @@ class Evaluation:
         else:
             self.places = {}
         if isinstance(result, torch.Tensor) and result.ndim == 2 and result.grad_fn is not None:
-            if result._is_view():
+            if base_of(result) is not None:
                 # slices of a view are views of its base
                 result = result.clone()
             zero = (0,) * self.count
@@ -242,7 +248,7 @@ class Evaluation:
 
     def mark(self, tensor: torch.Tensor, columns: Iterable[Column]) -> torch.Tensor:
         """Note on ``tensor`` what its columns are."""
-        tensor._taylor = Mark(self, tuple(columns), tensor._version)  # type: ignore[attr-defined]
+        tensor._taylor = Mark(self, tuple(columns), version_of(tensor))  # type: ignore[attr-defined]
         return tensor
 
     def derivatives(self, columns: Sequence[Column]) -> list[torch.Tensor] | None:
@@ -352,13 +358,13 @@ def known(ys: Any) -> Mark | None:
         return None
     mark = getattr(ys, "_taylor", None)
     if isinstance(mark, Mark):
-        return mark if mark.version == ys._version else None
-    base = ys._base
+        return mark if mark.version == version_of(ys) else None
+    base = base_of(ys)
     mark = getattr(base, "_taylor", None)
     if (
         base is None
         or not isinstance(mark, Mark)
-        or mark.version != base._version
+        or mark.version != version_of(base)
         or ys.grad_fn is None
     ):
         return None
@@ -391,13 +397,26 @@ def raised(column: Column, *coordinates: int) -> Column:
     return Column(column.component, tuple(degrees))
 
 
-class Switch:
-    """Attributes of a host library that are other ones while the switch is on.
+Replaced = tuple[Any, str, Callable[[Any], Any]]
+"""An owner, the name of its attribute, and what makes the new one from the old one."""
 
-    A context manager: ``with`` turns it off at the end of the block.
+
+class Host:
+    """A host library, of which some attributes are other ones while its integration is on.
+
+    A context manager: ``with`` turns the integration off at the end of the block.
+
+    Args:
+        name: of the library, as it writes it.
+        package: what is imported, and what the module of the integration is called.
+        tested: the release that the integration was tested with.
+        distribution: what is installed, if that is not called like the package.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str, package: str, tested: str, distribution: str = "") -> None:
+        self.name, self.package, self.tested = name, package, tested
+        self.distribution = distribution or package
+        self.passes = Passes()
         self._undo: list[tuple[Any, str, Any]] = []
 
     @property
@@ -405,13 +424,31 @@ class Switch:
         """Whether the attributes are replaced."""
         return bool(self._undo)
 
-    def on(self, replacements: Iterable[tuple[Any, str, Any]]) -> Switch:
-        """Replace ``owner.name`` by ``new`` for each ``(owner, name, new)``; again: no effect."""
-        if not self._undo:
-            for owner, name, new in replacements:
+    @property
+    def counts(self) -> Counts:
+        """How many requests were served from a series, and how many were left to the host."""
+        return self.passes.counts
+
+    def enable(self, replaced: Callable[[], Iterable[Replaced]]) -> Host:
+        """Replace the attributes that ``replaced()`` lists; again: no effect.
+
+        Raises:
+            ImportError: the host is not installed.
+        """
+        importlib.import_module(self.package)
+        self._check_version()
+        if not self.is_on:
+            # all of them before the first is put in its place: the host may be refused
+            new = [(owner, name, made(getattr(owner, name))) for owner, name, made in replaced()]
+            for owner, name, attribute in new:
                 self._undo.append((owner, name, vars(owner).get(name, self)))
-                setattr(owner, name, new)
+                setattr(owner, name, attribute)
         return self
+
+    def disable(self) -> None:
+        """The host as it was, and nothing remembered of it; again: no effect."""
+        self.off()
+        self.passes.clear()
 
     def off(self) -> None:
         """Put back what was there; again: no effect."""
@@ -422,14 +459,17 @@ class Switch:
             else:
                 setattr(owner, name, old)
 
-    def __enter__(self) -> Switch:
+    def _check_version(self) -> None:
+        """Warn where the host is not of the series of releases that was tested."""
+        found = importlib.metadata.version(self.distribution)
+        if found.split(".")[:2] != self.tested.split(".")[:2]:
+            who = f"taylortorch.integrations.{self.package}.enable"
+            tested = f"{self.name} {self.tested}"
+            # at the line that calls the integration's own enable()
+            warnings.warn(f"{who} was tested with {tested}; this is {found}", stacklevel=4)
+
+    def __enter__(self) -> Host:
         return self
 
     def __exit__(self, *error: object) -> None:
         self.off()
-
-
-def check_version(who: str, package: str, found: str, tested: str) -> None:
-    """Warn where the host is not of the series of releases that was tested."""
-    if found.split(".")[:2] != tested.split(".")[:2]:
-        warnings.warn(f"{who} was tested with {package} {tested}; this is {found}", stacklevel=3)

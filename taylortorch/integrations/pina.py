@@ -28,21 +28,18 @@ Tested with PINA 0.3.
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from ..engine.tensor import TaylorTensor
-from .passes import Counts, Passes, Switch, check_version, known, raised, requested
+from .passes import Counts, Host, Replaced, known, raised, requested
 
-TESTED = "0.3.2"
-_switch = Switch()
-_passes = Passes()
+_host = Host("PINA", "pina", tested="0.3.2", distribution="pina-mathlab")
 
 
-def enable() -> Switch:
+def enable() -> Host:
     """Turn it on: the operators of ``pina.operator`` are served from one Taylor pass.
 
     Returns:
@@ -51,18 +48,38 @@ def enable() -> Switch:
     Raises:
         ImportError: PINA is not installed.
     """
+    return _host.enable(_replaced)
+
+
+def counts() -> Counts:
+    """How many requests were served from a series, and how many were left to PINA, since
+    ``enable()``; requests for derivatives of expressions, which are always left, are not counted.
+    """
+    return _host.counts
+
+
+def disable() -> None:
+    """Turn it off: PINA is as it was. Without effect if it is not on."""
+    _host.disable()
+
+
+def _replaced() -> list[Replaced]:
     from pina import LabelTensor
     from pina._src.condition.input_equation_condition import InputEquationCondition
     from pina._src.core import operator
 
-    who = "taylortorch.integrations.pina.enable"
-    check_version(who, "PINA", importlib.metadata.version("pina-mathlab"), TESTED)
-    if _switch.is_on:
-        return _switch
-    evaluate, extract = InputEquationCondition.evaluate, LabelTensor.extract
-    fast_grad, scalar_laplacian = operator.fast_grad, operator._scalar_laplacian
+    return [
+        (InputEquationCondition, "evaluate", _evaluated),
+        (LabelTensor, "extract", _extracted),
+        (operator, "fast_grad", _gradient),
+        (operator, "_scalar_laplacian", _laplacian),
+    ]
 
-    def served_evaluate(self: Any, batch: Any, solver: Any) -> Any:
+
+def _evaluated(evaluate: Any) -> Any:
+    from pina import LabelTensor
+
+    def evaluated(self: Any, batch: Any, solver: Any) -> Any:
         points = batch["input"]
         if not isinstance(points, LabelTensor) or points.ndim != 2 or not torch.is_grad_enabled():
             return evaluate(self, batch, solver)
@@ -77,7 +94,8 @@ def enable() -> Switch:
                 x = x[:, places]
             return type(solver).forward(solver, _labelled(x, names))
 
-        result = _passes.evaluate(self, (id(solver), solver.training), forward, [points])
+        key = (id(solver), solver.training)
+        result = _host.passes.evaluate(self, key, forward, [points])
         if not isinstance(result, LabelTensor):
             mark = known(result)
             result = result.as_subclass(LabelTensor)
@@ -86,7 +104,11 @@ def enable() -> Switch:
                 mark.evaluation.mark(result, mark.columns)
         return self.equation.residual(points, result, solver._params)
 
-    def served_extract(self: Any, labels: Any) -> Any:
+    return evaluated
+
+
+def _extracted(extract: Any) -> Any:
+    def extracted(self: Any, labels: Any) -> Any:
         result, mark = extract(self, labels), known(self)
         if mark is not None and not isinstance(labels, dict) and result.ndim == 2:
             wanted = [labels] if isinstance(labels, (str, int)) else labels
@@ -94,7 +116,13 @@ def enable() -> Switch:
             mark.evaluation.mark(result, columns)
         return result
 
-    def served_grad(output_: Any, input_: Any, components: Any, d: Any) -> Any:
+    return extracted
+
+
+def _gradient(fast_grad: Any) -> Any:
+    from pina import LabelTensor
+
+    def gradient(output_: Any, input_: Any, components: Any, d: Any) -> Any:
         mark = requested(output_, input_)
         if mark is None:
             return fast_grad(output_, input_, components, d)
@@ -109,7 +137,11 @@ def enable() -> Switch:
             result = LabelTensor(torch.cat(found, 1), labels=labels)
         return mark.evaluation.mark(result, wanted)
 
-    def served_laplacian(output_: Any, input_: Any, d: Any) -> Any:
+    return gradient
+
+
+def _laplacian(scalar_laplacian: Any) -> Any:
+    def laplacian(output_: Any, input_: Any, d: Any) -> Any:
         mark = requested(output_, input_)
         if mark is None:
             return scalar_laplacian(output_, input_, d)
@@ -121,27 +153,7 @@ def enable() -> Switch:
             return mark.evaluation.aside(lambda: scalar_laplacian(output_, input_, d))
         return sum(found[1:], found[0])
 
-    return _switch.on(
-        [
-            (InputEquationCondition, "evaluate", served_evaluate),
-            (LabelTensor, "extract", served_extract),
-            (operator, "fast_grad", served_grad),
-            (operator, "_scalar_laplacian", served_laplacian),
-        ]
-    )
-
-
-def counts() -> Counts:
-    """How many requests were served from a series, and how many were left to PINA, since
-    ``enable()``; requests for derivatives of expressions, which are always left, are not counted.
-    """
-    return _passes.counts
-
-
-def disable() -> None:
-    """Turn it off: PINA is as it was. Without effect if it is not on."""
-    _switch.off()
-    _passes.clear()
+    return laplacian
 
 
 def _labelled(x: Any, names: Sequence[str]) -> Any:

@@ -6,6 +6,7 @@ import copy
 import gc
 import io
 import itertools
+import warnings
 import weakref
 
 import pytest
@@ -15,9 +16,8 @@ from torch import nn
 from taylortorch.integrations.passes import (
     Column,
     Differentiated,
+    Host,
     Passes,
-    Switch,
-    check_version,
     expression_of,
     known,
     raised,
@@ -254,27 +254,67 @@ def test_an_output_that_is_no_function_of_the_points() -> None:
         assert known(y).evaluation.derivatives([Column(0, (2, 0))]) is None
 
 
-def test_a_switch_puts_back_what_was_there() -> None:
+def test_a_host_is_as_it_was() -> None:
     class Base:
         def f(self) -> int:
             return 1
 
-    class Host(Base):
+    class Library(Base):
         g = 2
 
-    switch = Switch()
-    with switch.on([(Host, "f", lambda self: 3), (Host, "g", 4)]) as same:
-        assert same is switch
-        assert switch.is_on
-        switch.on([(Host, "g", 5)])
-        assert (Host().f(), Host.g) == (3, 4)
-    assert not switch.is_on
-    assert (Host().f(), Host.g) == (1, 2)
-    assert "f" not in vars(Host)
-    switch.off()
+    def raised(old):
+        return lambda self: old(self) + 2
+
+    host = Host("PyTorch", "torch", tested=torch.__version__)
+    with host.enable(lambda: [(Library, "f", raised), (Library, "g", lambda g: 2 * g)]) as same:
+        assert same is host
+        assert host.is_on
+        host.enable(lambda: [(Library, "g", lambda g: 5)])
+        assert (Library().f(), Library.g) == (3, 4)
+    assert not host.is_on
+    assert (Library().f(), Library.g) == (1, 2)
+    assert "f" not in vars(Library)
+    host.off()
+
+
+def test_what_a_host_was_asked_is_counted_until_it_is_disabled() -> None:
+    host, model = Host("PyTorch", "torch", tested=torch.__version__), network()
+    with host.enable(lambda: []):
+        known(evaluated(host.passes, model, points())).evaluation.derivatives([Column(0, (2, 0))])
+    assert host.counts == (0, 1)
+    host.disable()
+    assert host.counts == (0, 0)
+    assert not known(evaluated(host.passes, model, points())).evaluation.places
+
+
+def test_a_host_that_is_refused_stays_as_it_is() -> None:
+    class Library:
+        g = 2
+
+    def replaced():
+        yield Library, "g", lambda g: 4
+        raise RuntimeError("no backend")
+
+    host = Host("PyTorch", "torch", tested=torch.__version__)
+    with pytest.raises(RuntimeError, match="no backend"):
+        host.enable(replaced)
+    assert not host.is_on
+    assert Library.g == 2
+    with pytest.raises(ImportError, match="no_such_library"):
+        Host("None", "no_such_library", tested="1.0.0").enable(replaced)
 
 
 def test_an_untested_version_warns() -> None:
-    with pytest.warns(UserWarning, match=r"here was tested with Host 1\.15\.0; this is 2\.0"):
-        check_version("here", "Host", "2.0", "1.15.0")
-    check_version("here", "Host", "1.15.3", "1.15.0")
+    def enable() -> Host:
+        return host.enable(lambda: [])
+
+    host = Host("PyTorch", "torch", tested="0.1.0")
+    with pytest.warns(
+        UserWarning, match=r"torch\.enable was tested with PyTorch 0\.1\.0"
+    ) as caught:
+        enable()
+    assert caught[0].filename == __file__
+    series = ".".join(torch.__version__.split(".")[:2])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Host("PyTorch", "torch", tested=f"{series}.99").enable(lambda: [])
