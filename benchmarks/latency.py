@@ -34,10 +34,10 @@ from torch import nn
 import taylortorch as tt
 
 ROOT = Path(__file__).resolve().parent.parent
-TURN = 4e-3
+TURN = 2e-3
 """Seconds: a turn repeats a call for so long."""
 WIDTH, COORDINATES = 32, 3
-ORDERS, BATCHES = (1, 2, 4), (1, 100)
+ORDERS, BATCHES = (1, 2, 4), {"one sample": 1, "100 samples": 100}
 
 Call = Callable[[], Any]
 
@@ -103,8 +103,8 @@ def network(training: bool, structure: str, order: int, batch: int) -> Call:
 def workloads() -> dict[str, Callable[[], Call]]:
     """By name, what makes a call."""
     found: dict[str, Callable[[], Call]] = {}
-    for size in itertools.product(STRUCTURES, ORDERS, BATCHES):
-        where = "{}, order {}, batch {}".format(*size)
+    for structure, order, batch in itertools.product(STRUCTURES, ORDERS, BATCHES):
+        where, size = f"{structure}, order {order}, {batch}", (structure, order, BATCHES[batch])
         for function in FUNCTIONS:
             found[f"{function}: {where}"] = functools.partial(single, function, *size)
         for training, name in enumerate(("forward", "training")):
@@ -220,8 +220,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.latency", description=__doc__)
     parser.add_argument("words", nargs="*", help="parts of the names of workloads")
     parser.add_argument("--against", type=Path, help="the root of the old checkout")
-    parser.add_argument("--pairs", type=int, default=12, help="of processes, one by one")
-    parser.add_argument("--rounds", type=int, default=8, help="by each pair")
+    parser.add_argument("--pairs", type=int, default=8, help="of processes, one by one")
+    parser.add_argument("--rounds", type=int, default=40, help="by each pair")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:

@@ -209,11 +209,11 @@ def test_calls_whose_latency_is_compared(name):
 def test_latency_of_two_checkouts(monkeypatch, capfd):
     root = Path(__file__).parent.parent
     options = ["--against", str(root), "--pairs", "1", "--rounds", "2"]
-    monkeypatch.setattr(sys, "argv", ["latency", "add: line, order 1, batch 1", *options])
+    monkeypatch.setattr(sys, "argv", ["latency", "add: line, order 1, one sample", *options])
     latency.main()
     lines = capfd.readouterr().out.splitlines()
     assert lines[0].startswith("| workload | old, us |")
-    assert lines[2].startswith("| add: line, order 1, batch 1 |")
+    assert lines[2].startswith("| add: line, order 1, one sample |")
     assert lines[-2].startswith("new / old, all together: ")
 
 
