@@ -8,13 +8,19 @@ SITE_STAMP := .venv/.site-installed
 # runs in stays as it is
 OTHERS := third-party integrations bench
 
+STARTED := $(shell date +%s)
+took = @seconds=$$(( $$(date +%s) - $(STARTED) )); \
+	echo "==> all of it passed, in $$(( seconds / 60 )) min $$(( seconds % 60 )) s"
+# a process that has nothing left takes tests from the other
+SUITE := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
 .PHONY: help demo test slow third-party integrations docs release bench ops accuracy format clean
 .DEFAULT_GOAL := help
 .PRECIOUS: .venv-%/.installed
 
 help:
 	@echo "make demo    the Stack Overflow question, answered: derivatives of every sample at once"
-	@echo "make test    lint, types and the whole test-suite"
+	@echo "make test    lint, types and the whole test-suite: about 5 minutes on two cores"
 	@echo "make slow    the long sweeps, beside the suite"
 	@echo "make third-party   models of other packages from PyPI"
 	@echo "make integrations  the packages that taylortorch plugs into"
@@ -38,17 +44,20 @@ demo: $(STAMP)
 	@$(BIN)/python examples/stack_overflow.py
 
 test: $(STAMP)
+	@echo "==> lint, types and the whole test-suite: about 5 minutes on two quiet cores"
 	@echo "==> ruff"
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@echo "==> mypy"
 	@$(BIN)/mypy
 	@echo "==> pytest"
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	@$(SUITE)
+	$(took)
 
 slow: $(STAMP)
 	@echo "==> pytest, the long sweeps"
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow
+	@$(SUITE) -m slow
+	$(took)
 
 .venv-%/.installed: pyproject.toml constraints.txt
 	@echo "==> making .venv-$* and installing what it needs (once)"

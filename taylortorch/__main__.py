@@ -24,7 +24,7 @@ import taylortorch as tt
 from .engine.private import can_compile
 
 LIMIT = 10.0
-"""Seconds after which the checks that are left are skipped."""
+"""Seconds after which the checks that are left are skipped, unless ``--limit`` says otherwise."""
 
 TRACING = 4.0
 """Seconds that are kept for the first use of ``torch.compile``, which imports its compiler."""
@@ -293,6 +293,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--no-check", action="store_true", help="versions and devices only")
     parser.add_argument("--json", action="store_true", help="print everything as one JSON object")
+    parser.add_argument(
+        "--limit",
+        type=float,
+        default=LIMIT,
+        metavar="SECONDS",
+        help=f"skip the checks that are left after so long (default: {LIMIT:.0f})",
+    )
     given = parser.parse_args(arguments)
     say: Callable[..., None] = (lambda *_: None) if given.json else print
 
@@ -304,7 +311,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     start = time.monotonic()
     if not given.no_check:
         say()
-        for outcome in outcomes():
+        for outcome in outcomes(given.limit):
             say(outcome)
             found.append(outcome)
     count = {

@@ -91,5 +91,5 @@ def same_gradients(
     for n, (a, b) in enumerate(zip(*found, strict=True)):
         # some gradients vanish but for rounding
         alike = found[1][:count] if n < count else found[1][count:]
-        scale = max(float(g.abs().max()) for g in alike) + 1e-30
+        scale = max(float(g.detach().abs().max()) for g in alike) + 1e-30
         torch.testing.assert_close(a / scale, b / scale, rtol=1e-8, atol=1e-8)

@@ -5,6 +5,7 @@ The oracle is the package ``accuracy``: exact series in mpmath, measured on the 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ import taylortorch as tt
 from accuracy.cases import CASES
 from accuracy.cases import GROUPS as BY_TITLE
 from accuracy.domains import Case, draw
-from accuracy.errors import DTYPES, Row, rows
+from accuracy.errors import DTYPES, Row, measured
 from accuracy.exact import Exact, settled
 from accuracy.high_order import HIGH, LONG, Long, envelope, long_errors
 from accuracy.infinity import at_infinity, by_torch
@@ -31,20 +32,31 @@ CLAIMS, LONG_CLAIMS = claims(PAGE), long_claims(PAGE)
 GROUPS = [pytest.param(cases, id=title) for title, cases in BY_TITLE.items()]
 F64 = torch.float64
 INF, NAN = math.inf, math.nan
-# what torch's own vector instructions may change from one machine to another
-SLACK = 2.0
+# what torch's own instructions may change from one machine to another; the page is measured with
+# these vectors, and other kernels (of i1e in single precision, say) have other errors
+SLACK = 2.0 if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512") else 5.0
 
 # the value is computed by the rule, not by torch
 COMPOSITE = ("polynomial", "spherical")
 
 
 def held_against_the_page(cases: Any, points: int) -> None:
-    for row in rows(cases, points):
-        claim = CLAIMS[row.key]
-        for k, (found, claimed) in enumerate(zip(row.largest, claim.largest, strict=True)):
-            assert found <= SLACK * (claimed + 1), f"{row.key}: c_{k} is off by {found:.3g} units"
-        assert row.conditioned <= SLACK * (claim.conditioned + 1), f"{row.key}: {row.conditioned}"
-        assert row.own_value or any(word in row.name for word in COMPOSITE), row.key
+    for case, (name, dtype) in itertools.product(cases, DTYPES.items()):
+        for domain in case.domains_in(dtype):
+            key = case.name, domain, name
+            claim = CLAIMS[key]
+            errors = measured(case, domain, dtype, points)
+            # near a zero of c_k a last digit of torch's own value, which is the processor's, moves
+            # many of c_k: there it is enough to be exact for an argument within its rounding
+            enough = min(1.0, SLACK * claim.conditioned)
+            for k, claimed in enumerate(claim.largest):
+                for found, conditioned in zip(errors.plain[k], errors.conditioned[k], strict=True):
+                    assert found <= SLACK * (claimed + 1) or conditioned <= enough, (
+                        f"{key}: c_{k} is off by {found:.3g} units"
+                    )
+            worst = max(max(e) for e in errors.conditioned[1:])
+            assert worst <= SLACK * (claim.conditioned + 1), f"{key}: {worst}"
+            assert errors.own_value or any(word in case.name for word in COMPOSITE), key
 
 
 @pytest.mark.parametrize("cases", GROUPS)

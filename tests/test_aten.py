@@ -16,7 +16,8 @@ from taylortorch import TaylorTensor, UnsupportedFunction
 from taylortorch.engine.registry import _REDUCTION_AT, OPERATORS, ROWS, name_of
 from taylortorch.engine.samples import Sample
 from taylortorch.engine.writing import overlaps
-from tests.test_rules import draw, invoke
+from taylortorch.testing.samples import invoke
+from tests.calls import draw
 
 F64 = torch.float64
 RANDOM = ("like", "bernoulli", "multinomial", "poisson", "binomial", "rrelu", "empty")

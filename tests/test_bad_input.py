@@ -211,6 +211,8 @@ IN_CPP: dict[str, Callable] = {
 }
 
 
+# torch's own, of copies: it is given before anything is copied
+@pytest.mark.filterwarnings("ignore:To copy construct from a tensor")
 @pytest.mark.parametrize("route", IN_CPP.values(), ids=IN_CPP)
 def test_cpp_code_never_reads_the_value(x: TaylorTensor, route: Callable) -> None:
     with pytest.raises(UnsupportedFunction, match=r"lose its coefficients.*Use x\.value"):
@@ -278,6 +280,7 @@ def test_a_custom_function_without_a_rule(x: TaylorTensor, apply: Callable, use:
         use(apply(x))
 
 
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
 def test_a_reentrant_checkpoint(x: TaylorTensor) -> None:
     layer = torch.nn.Linear(3, 2).double()
     with pytest.raises(UnsupportedFunction, match="use_reentrant=False"):

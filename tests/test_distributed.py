@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import gc
-import multiprocessing
 import os
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +31,8 @@ from torch.nn.parallel import distributed as data_parallel
 from torch.nn.parallel._functions import Scatter
 
 import taylortorch as tt
+from tests.processes import PATIENCE, ROOT, Script, context
 
-ROOT = Path(__file__).parent.parent
 WORLD = 2
 EXACT = 1e-14
 Loss = Callable[[Callable, torch.Tensor], torch.Tensor]
@@ -45,7 +47,7 @@ def serve(rank: int, store: str, pipe: Any) -> None:
         store=dist.FileStore(store, WORLD),
         rank=rank,
         world_size=WORLD,
-        timeout=datetime.timedelta(seconds=60),
+        timeout=datetime.timedelta(seconds=PATIENCE),
     )
     while (job := pipe.recv()) is not None:
         function, args = job
@@ -73,20 +75,39 @@ class Ranks:
             self.start()
         for pipe in self.pipes:
             pipe.send((function, args))
-        said = [pipe.recv() if pipe.poll(120) else "no answer" for pipe in self.pipes]
+        said = self.answers()
         failures = [f"rank {rank}: {text}" for rank, text in enumerate(said) if text]
         if failures:
             self.stop()
             pytest.fail("\n".join(failures), pytrace=False)
 
+    def answers(self) -> list[str | None]:
+        """What went wrong in each. One that failed leaves the other waiting, which is cut short."""
+        said: dict[Any, str | None] = {}
+        end = time.monotonic() + PATIENCE
+        while len(said) < WORLD:
+            waiting = [pipe for pipe in self.pipes if pipe not in said]
+            ready = wait(waiting, max(0.0, end - time.monotonic()))
+            if not ready:
+                said.update((pipe, "no answer") for pipe in waiting)
+            for pipe in ready:
+                try:
+                    said[pipe] = pipe.recv()
+                except EOFError:
+                    said[pipe] = "has ended"
+                if said[pipe]:
+                    end = min(end, time.monotonic() + 10)
+        return [said[pipe] for pipe in self.pipes]
+
     def start(self) -> None:
-        context = multiprocessing.get_context("spawn")
+        processes = context()
         store = str(self.folder / f"store{self.started}")
         self.started += 1
         for rank in range(WORLD):
-            here, there = context.Pipe()
-            process = context.Process(target=serve, args=(rank, store, there), daemon=True)
+            here, there = processes.Pipe()
+            process = processes.Process(target=serve, args=(rank, store, there), daemon=True)
             process.start()
+            there.close()
             self.pipes.append(here)
             self.processes.append(process)
 
@@ -656,6 +677,32 @@ def test_a_hook_watches_the_gradients_of_all_coefficients() -> None:
 # --- the example --------------------------------------------------------------------------------
 
 
+def joined_by_a_file(store: str, rank: int) -> None:
+    """Let the script begin its group without a port, which another program could take."""
+    dist.init_process_group = functools.partial(
+        dist.init_process_group, store=dist.FileStore(store, WORLD), rank=rank, world_size=WORLD
+    )
+
+
+def test_the_example_in_two_processes(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    scripts = [
+        Script(
+            ROOT / "examples" / "distributed_pinn.py",
+            *("--quick", "--threads", 1, "--out", out),
+            log=tmp_path / f"log{rank}",
+            environment={"RANK": str(rank), "WORLD_SIZE": str(WORLD), "LOCAL_RANK": str(rank)},
+            before=functools.partial(joined_by_a_file, str(tmp_path / "store"), rank),
+        )
+        for rank in range(WORLD)
+    ]
+    said = [script.finish() for script in scripts]
+    assert "2 processes" in said[0]
+    assert next(out.iterdir()).stat().st_size > 10_000
+
+
+@pytest.mark.slow
 def test_the_example_under_torchrun(tmp_path: Path) -> None:
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
@@ -665,7 +712,7 @@ def test_the_example_under_torchrun(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 processes" in done.stdout

@@ -285,7 +285,8 @@ def test_nothing_is_left_behind() -> None:
         y[-1].sum().backward()
         with pytest.raises(RuntimeError):
             tt.odeint_taylor(lambda t, y: torch.log(y - t), t64(1.0), t64(0, 5))
-        assert not any(isinstance(x, (Stream, Tape)) for x in gc.get_objects())
+        # by type: isinstance asks each object for its class, and some of torch's warn
+        assert not any(issubclass(type(x), (Stream, Tape)) for x in gc.get_objects())
     finally:
         gc.enable()
 

@@ -20,8 +20,9 @@ from taylortorch.engine.samples import Sample, T
 from taylortorch.engine.tensor import wrap
 from taylortorch.operators.variables import Origin, TorchArrays
 from taylortorch.testing.samples import filled, invoke, outputs_of, tensors_in
+from tests.calls import accepts, draw
 from tests.oracle import along, contracted
-from tests.test_rules import REFERENCES, accepts, draw
+from tests.references import REFERENCES
 
 # what torch itself cannot differentiate in reverse mode
 NO_BACKWARD = (
@@ -57,6 +58,9 @@ BACKWARD = [case for case in CASES if name_of(case.values[0]) not in NO_BACKWARD
 every_rule = pytest.mark.parametrize(("function", "sample"), CASES)
 every_differentiable_rule = pytest.mark.parametrize(("function", "sample"), BACKWARD)
 Blocks = list[Any]
+
+# what batch normalisation says of training mode, where that is what the sample calls
+pytestmark = pytest.mark.filterwarnings("ignore:batch normalisation in training mode")
 
 
 def series_of(result: Any, order: int) -> Blocks:

@@ -18,7 +18,7 @@ from taylortorch.algebra.indices import total_degree
 from taylortorch.algebra.structures import Bundle, Line, Multivariate, horner
 
 LINE = Line()
-exactly = settings(derandomize=True, deadline=None, max_examples=60)
+exactly = settings(max_examples=60)
 numbers = st.builds(Q, st.integers(-4, 4), st.integers(1, 3))
 higher = st.lists(st.one_of(st.none(), numbers), max_size=7)
 

@@ -78,7 +78,7 @@ def forms(draw: Any, most: int = 4) -> Form:
 
 
 @given(forms())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_powers_add_up_to_the_form(form: Form) -> None:
     powers = powers_of(form)
     if sum(next(iter(form))) <= 2:
@@ -89,7 +89,7 @@ def test_powers_add_up_to_the_form(form: Form) -> None:
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_few_powers_are_found_again(data: Any) -> None:
     n, degree = data.draw(st.integers(1, 4)), data.draw(st.integers(2, 5))
     vector = st.tuples(*[st.integers(-3, 3)] * n)
@@ -110,7 +110,7 @@ def _minors(u: Any, v: Any) -> Any:
 
 
 @given(st.integers(1, 5), st.integers(1, 5), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_quadratic_form_takes_as_many_squares_as_its_rank(n: int, r: int, data: Any) -> None:
     vector = st.tuples(*[st.integers(-3, 3)] * n)
     squares = [(data.draw(vector), data.draw(st.sampled_from([-1, 1, 2]))) for _ in range(r)]

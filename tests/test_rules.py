@@ -15,34 +15,12 @@ import torch
 import taylortorch as tt
 from taylortorch.engine.registry import ROWS, name_of
 from taylortorch.engine.samples import Sample
-from taylortorch.testing.samples import filled, invoke, subsets, tensors_in
+from taylortorch.testing.samples import filled, invoke, subsets
+from tests.calls import accepts, draw
 from tests.oracle import along, contracted
 from tests.references import REFERENCES
 
 ORDERS = (1, 2, 3, 5)
-
-
-def accepts(function: Any, sample: Sample) -> bool:
-    """Whether torch itself takes this call: methods know fewer forms than functions."""
-    try:
-        invoke(function, sample, [p[0] for p in draw(sample, 0)])
-    except (TypeError, AttributeError):
-        return False
-    return True
-
-
-def draw(sample: Sample, order: int, seed: int = 0) -> list[list[torch.Tensor]]:
-    """A random polynomial path through the sample's point for each of its tensors."""
-    generator = torch.Generator().manual_seed(seed)
-    paths = []
-    for spec in tensors_in((sample.args, tuple(sample.kwargs.values()))):
-        base = spec.draw(generator)
-        higher = [
-            torch.rand(spec.shape, generator=generator, dtype=torch.float64) - 0.5
-            for _ in range(order)
-        ]
-        paths.append([base, *higher])
-    return paths
 
 
 def cases(kinds_left_out: tuple[str, ...] = ("value", "constant")) -> list[Any]:

@@ -17,8 +17,9 @@ from taylortorch.engine.frames import Frame
 from taylortorch.engine.registry import name_of
 from taylortorch.engine.samples import Sample
 from taylortorch.engine.tensor import wrap
+from taylortorch.testing.samples import invoke
+from tests.calls import draw
 from tests.test_laws import every_rule
-from tests.test_rules import draw, invoke
 
 ORDER = 4
 

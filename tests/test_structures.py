@@ -22,7 +22,7 @@ from taylortorch.algebra.indices import IndexSet, MultiIndex, Sum, closure, pair
 from taylortorch.algebra.structures import Bundle, Collapsed, Line, Multivariate, Structure
 from tests.test_series import polynomial_derivatives
 
-exactly = settings(derandomize=True, deadline=None, max_examples=60)
+exactly = settings(max_examples=60)
 Polynomial = dict[MultiIndex, Any]
 SHAPE = (2,)
 

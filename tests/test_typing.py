@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -23,7 +22,9 @@ HERE = ROOT / "tests" / "typing"
 def found() -> dict[str, dict[int, list[str]]]:
     """The codes of mypy's complaints, by file and line."""
     pytest.importorskip("mypy", reason="make test installs it")
-    options = ["--strict", "--config-file=", f"--cache-dir={os.devnull}"]
+    # kept between runs, beside that of `make test`, which has other options
+    cache = ROOT / ".mypy_cache" / "strict"
+    options = ["--strict", "--config-file=", f"--cache-dir={cache}"]
     done = subprocess.run(
         [sys.executable, "-m", "mypy", *options, *map(str, sorted(HERE.glob("*.py")))],
         cwd=ROOT,

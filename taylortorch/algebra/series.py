@@ -262,6 +262,8 @@ def quadratic_value(y0: Block, a: float, b: float, c: float) -> Block:
     """``a + b y_0 + c y_0**2``."""
     if not b and c == -1:
         return a - y0 * y0
+    if not (a or b or c):
+        return 0
     return total((a or None, times(y0, b), times(y0 * y0, c) if c else None))
 
 

@@ -39,7 +39,8 @@ class Form:
         terms = [[name.strip() for name in term.split("*")] for term in right.split("+")]
         used = [name for term in terms for name in term]
         products = [term for term in terms if len(term) > 1]
-        if set(used) - set(position) or len(set(used)) < len(used) or len(products) > 1:
+        unknown = set(used) - set(position) or "" in position
+        if unknown or len(set(used)) < len(used) or len(products) > 1:
             raise ValueError(
                 f"{text!r} is no form of a multilinear function: it takes the arguments, a colon, "
                 "and a sum of arguments and at most one product of others, each named once, as in "
