@@ -13,9 +13,10 @@ from torch import nn
 
 import taylortorch as tt
 from taylortorch import TaylorTensor, UnsupportedFunction
-from taylortorch.engine.registry import _REDUCTION_AT, OPERATORS, ROWS, name_of
+from taylortorch.engine.registry import OPERATORS, ROWS, name_of
 from taylortorch.engine.samples import Sample
 from taylortorch.engine.writing import overlaps
+from taylortorch.rules.aten import REDUCTION_AT
 from taylortorch.testing.samples import invoke
 from tests.calls import draw
 
@@ -122,7 +123,7 @@ def test_a_number_after_the_input_of_var_is_no_axis(name: str, argument: Any) ->
     same(packet.dim(x, 1), getattr(torch, name)(x, 1))
 
 
-@pytest.mark.parametrize("name", sorted(_REDUCTION_AT))
+@pytest.mark.parametrize("name", sorted(REDUCTION_AT))
 def test_the_default_of_a_loss_is_its_mean(name: str) -> None:
     packet = getattr(torch.ops.aten, name)
     x = path(3, 4) / 2

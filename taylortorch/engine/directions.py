@@ -31,8 +31,7 @@ from typing import Any
 import torch
 
 from ..algebra.structures import Bundle, Collapsed, Structure, meeting
-from .private import is_transformed
-from .tensor import TaylorTensor, run
+from .tensor import run
 
 
 class Operator(Collapsed):
@@ -192,10 +191,10 @@ class Owned(Structure):
             rows = rows.reshape(self.count * self.local, *rows.shape[2:])
         return rows.unsqueeze(self.axis)
 
-    def linear(self, block: Any, weight: torch.Tensor) -> Any:
+    def multiplied(self, block: Any, weight: torch.Tensor) -> Any:
         """The rows, over all directions, of ``z = x weight^T`` along the owner axis, the last."""
         if self.factor is not None:
-            return torch.nn.functional.linear(self._spread(block), weight)
+            return torch.matmul(self._spread(block), weight.mT)
         block = self._filled(block)
         # in memory as they are numbered, or all that follows would be a product per direction
         columns = weight.T.contiguous()
@@ -225,40 +224,3 @@ def seed(
     unit = torch.eye(local, dtype=like.dtype, device=like.device)
     block = unit.reshape(local, *(1,) * batch_dims, 1, *event[1:])
     return block, Owned(base, -len(event), count, local)
-
-
-def compressed(
-    structure: Operator, rows: Any, shape: Sequence[int]
-) -> tuple[Owned, torch.Tensor] | None:
-    """The rows ``(R, 1, ..., 1, H)`` of a linear layer as a series owned by its H outputs.
-
-    None where that is not worth while, or the rows differ from sample to sample.
-    """
-    if isinstance(rows, TaylorTensor) or rows.numel() != rows.shape[0] * rows.shape[-1]:
-        return None
-    count, width = rows.shape[0], rows.shape[-1]
-    basis = rows.reshape(count, width)
-    weights = structure.weights
-    known = basis.requires_grad or (isinstance(weights, torch.Tensor) and weights.requires_grad)
-    plain = isinstance(weights, (int, float))
-    # a matrix of weights makes every later product twice as dear
-    if count <= width or ((known or not plain) and count < 2 * width):
-        return None
-    block = rows.new_ones((1,) * (len(shape) + 1))
-    # the factorisation pays where later products are larger than the rows, and where the directions
-    # that it saves, sample by sample, outweigh it
-    small = count <= math.prod(shape)
-    pays = (count - width) * (math.prod(shape) // width) >= 2 * count
-    if not pays and count < 2 * width:
-        return None
-    transformed = is_transformed(basis)
-    if plain and small and pays and not known and not transformed:
-        orthonormal, factor = torch.linalg.qr(basis)
-        return Owned(Compressed(structure, orthonormal, weights), -1, width, 1, factor), block
-    if plain:
-        gram = basis.T @ basis * weights
-    elif weights.ndim == 1:
-        gram = basis.T @ (weights[:, None] * basis)
-    else:
-        gram = basis.T @ weights @ basis
-    return Owned(Compressed(structure, basis, gram), -1, width, 1), block

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.overrides import resolve_name
 
-from .private import OPERATOR_TYPES, OVERLOADS, SCRIPT_METHOD, SPACES
+from .private import OPERATOR_TYPES, SCRIPT_METHOD, SPACES
 from .samples import Sample
 
 Evaluator = Callable[[Callable, tuple, dict], Any]
@@ -28,6 +28,12 @@ TRACED: dict[str, Evaluator] = {}
 
 
 OPERATORS: dict[str, Any] = {}
+Adapter = Callable[[Any, tuple, dict], tuple[tuple, dict]]
+ADAPTERS: dict[str, Adapter] = {}
+"""What an operator reads otherwise than the function in front of it, by the operator's name: from
+the operator, its arguments and those given by name, the arguments of the function."""
+LEAKS: dict[str, str] = {}
+"""What a user did, and can do, by the operator that a series reached in C++."""
 
 
 REFUSED: dict[Any, str] = {}
@@ -198,37 +204,12 @@ def _on_behalf_of(known: Any) -> Evaluator:
     def evaluate(operator: Any, args: tuple, kwargs: dict) -> Any:
         # what functions call input, operators call self
         named = {"input" if name == "self" else name: a for name, a in kwargs.items()}
-        name = str(operator).split(".")[1]
-        if len(args) <= _REDUCTION_AT.get(name, -1) and "reduction" not in named:
-            named["reduction"] = 1
-        packet = isinstance(operator, OVERLOADS)
-        if packet and name in _OF_SPREAD and len(args) == 2 and type(args[1]) is int:
-            args = (args[0], bool(args[1]))
+        adapt = ADAPTERS.get(str(operator).split(".")[1])
+        if adapt is not None:
+            args, named = adapt(operator, args, named)
         return RULES[known](known, args, named)
 
     return evaluate
-
-
-# where operators read their arguments otherwise than the functions in front of them: losses of
-# torch._C._nn take 0 ("none") for their default, operators 1 ("mean"); a number as the second
-# argument is an axis of torch.var, and tells torch.ops.aten.var whether to correct
-_REDUCTION_AT = {
-    "binary_cross_entropy": 3,
-    "cross_entropy_loss": 3,
-    "huber_loss": 2,
-    "l1_loss": 2,
-    "mse_loss": 2,
-    "multi_margin_loss": 5,
-    "multilabel_margin_loss": 2,
-    "nll_loss": 3,
-    "nll_loss2d": 3,
-    "nll_loss_nd": 3,
-    "smooth_l1_loss": 2,
-    "soft_margin_loss": 2,
-}
-
-
-_OF_SPREAD = ("std", "std_mean", "var", "var_mean")
 
 
 def refuse(names: str, reason: str) -> None:

@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from ..algebra.streams import Stream
 from ..algebra.structures import LINE, Bundle, Collapsed, Multivariate, Structure
 from .private import constant_in_traces, make_wrapper, untraced, without_torch_function
-from .registry import UnsupportedFunction, name_of, refusal, rule_for
+from .registry import LEAKS, UnsupportedFunction, name_of, refusal, rule_for
 
 _SPARSE = {
     torch.sparse_coo,
@@ -302,7 +302,7 @@ class Guarded(TaylorTensor):
     ) -> Any:
         raise UnsupportedFunction(
             f"a TaylorTensor reached C++ code ({func}) that would read its value and lose its "
-            f"coefficients: {_LIKELY.get(func.name().split('.')[0], _LIKELY_DEFAULT)}. "
+            f"coefficients: {LEAKS.get(func.name().split('.')[0], _LIKELY_DEFAULT)}. "
             "Use x.value (or x.detach()) where no derivative is needed."
         )
 
@@ -323,34 +323,6 @@ _LIKELY_DEFAULT = (
     "a C++ operator, a custom autograd.Function, a scripted function or a backward hook was called "
     "on it; taylortorch.register_rule gives such a function a rule"
 )
-
-
-_SPARSE_VALUES = (
-    "it was given as the values of a sparse tensor, and a series is dense: keep the places and "
-    "the values apart, and sum the terms of a product with torch.index_add"
-)
-
-
-_LIKELY = {
-    "aten::_sparse_coo_tensor_with_dims_and_tensors": _SPARSE_VALUES,
-    "aten::sparse_compressed_tensor": _SPARSE_VALUES,
-    "aten::_local_scalar_dense": (
-        "it was used as a plain number, as in torch.full(size, x), torch.arange(x) or alpha=x"
-    ),
-    "aten::detach": (
-        "torch.tensor(x), a function that copies its argument, a checkpoint inside another one or "
-        "a custom autograd.Function was called on it"
-    ),
-    "aten::lift_fresh": "torch.tensor(x) was called on it",
-    "aten::view_as": (
-        "a custom autograd.Function or a full backward hook returned it; hooks on the module's "
-        "parameters work"
-    ),
-    "aten::alias": (
-        "a custom autograd.Function or a full backward hook returned it; hooks on the module's "
-        "parameters work"
-    ),
-}
 
 
 class Redispatch(TorchFunctionMode):

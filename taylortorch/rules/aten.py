@@ -14,7 +14,8 @@ import torch
 
 from ..engine.kinds import attribute, composite
 from ..engine.multilinear import multilinear
-from ..engine.registry import add_rule
+from ..engine.private import OVERLOADS
+from ..engine.registry import ADAPTERS, Adapter, add_rule
 from ..engine.samples import Sample, call, t
 
 X = t(2, 3, 4, low=-1, high=1)
@@ -218,6 +219,42 @@ for names, samples in (
     ("_fft_c2c", []),
 ):
     add_rule(names, "linear", "input", multilinear("input : input"), samples)
+
+# losses of torch._C._nn take 0 ("none") for their default, operators 1 ("mean"): where it stands
+REDUCTION_AT = {
+    "binary_cross_entropy": 3,
+    "cross_entropy_loss": 3,
+    "huber_loss": 2,
+    "l1_loss": 2,
+    "mse_loss": 2,
+    "multi_margin_loss": 5,
+    "multilabel_margin_loss": 2,
+    "nll_loss": 3,
+    "nll_loss2d": 3,
+    "nll_loss_nd": 3,
+    "smooth_l1_loss": 2,
+    "soft_margin_loss": 2,
+}
+
+
+def _averaged(place: int) -> Adapter:
+    def adapt(operator: Any, args: tuple, named: dict) -> tuple[tuple, dict]:
+        absent = len(args) <= place and "reduction" not in named
+        return args, named | {"reduction": 1} if absent else named
+
+    return adapt
+
+
+def _corrected(operator: Any, args: tuple, named: dict) -> tuple[tuple, dict]:
+    """The second argument of ``torch.var`` is an axis; here it tells whether to correct."""
+    packet = isinstance(operator, OVERLOADS)
+    if packet and len(args) == 2 and type(args[1]) is int:
+        args = (args[0], bool(args[1]))
+    return args, named
+
+
+ADAPTERS.update({name: _averaged(place) for name, place in REDUCTION_AT.items()})
+ADAPTERS.update(dict.fromkeys(("std", "std_mean", "var", "var_mean"), _corrected))
 
 SIZES = "sym_size sym_stride sym_numel sym_storage_offset sym_is_contiguous"
 for name in SIZES.split():

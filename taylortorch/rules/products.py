@@ -5,15 +5,17 @@ The leading axis of directions is a batch axis for matrix products, so they stay
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
-from ..engine.directions import Operator, Owned, compressed
+from ..engine.directions import Compressed, Operator, Owned
 from ..engine.kinds import composite, in_place
 from ..engine.lifts import by_vmap
 from ..engine.multilinear import multilinear
+from ..engine.private import is_transformed
 from ..engine.registry import UnsupportedFunction, add_rule
 from ..engine.samples import call, t
 from ..engine.tensor import TaylorTensor, innermost, is_guarded, wrap
@@ -131,6 +133,43 @@ def _extreme(sparse: Any, dense: Any, best: torch.Tensor) -> Any:
     return torch.gather(terms, 0, first)
 
 
+def _compressed(
+    structure: Operator, rows: Any, shape: Sequence[int]
+) -> tuple[Owned, torch.Tensor] | None:
+    """The rows ``(R, 1, ..., 1, H)`` of a linear layer as a series owned by its H outputs.
+
+    None where that is not worth while, or the rows differ from sample to sample.
+    """
+    if isinstance(rows, TaylorTensor) or rows.numel() != rows.shape[0] * rows.shape[-1]:
+        return None
+    count, width = rows.shape[0], rows.shape[-1]
+    basis = rows.reshape(count, width)
+    weights = structure.weights
+    known = basis.requires_grad or (isinstance(weights, torch.Tensor) and weights.requires_grad)
+    plain = isinstance(weights, (int, float))
+    # a matrix of weights makes every later product twice as dear
+    if count <= width or ((known or not plain) and count < 2 * width):
+        return None
+    block = rows.new_ones((1,) * (len(shape) + 1))
+    # the factorisation pays where later products are larger than the rows, and where the directions
+    # that it saves, sample by sample, outweigh it
+    small = count <= math.prod(shape)
+    pays = (count - width) * (math.prod(shape) // width) >= 2 * count
+    if not pays and count < 2 * width:
+        return None
+    transformed = is_transformed(basis)
+    if plain and small and pays and not known and not transformed:
+        orthonormal, factor = torch.linalg.qr(basis)
+        return Owned(Compressed(structure, orthonormal, weights), -1, width, 1, factor), block
+    if plain:
+        gram = basis.T @ basis * weights
+    elif weights.ndim == 1:
+        gram = basis.T @ (weights[:, None] * basis)
+    else:
+        gram = basis.T @ weights @ basis
+    return Owned(Compressed(structure, basis, gram), -1, width, 1), block
+
+
 def _linear_through(func: Callable, x: Any, weight: Any, bias: Any = None) -> Any:
     """A linear layer on the directions of a Laplacian: fewer come out of a narrow one."""
     structure = x._structure
@@ -149,10 +188,10 @@ def _linear_through(func: Callable, x: Any, weight: Any, bias: Any = None) -> An
     if not isinstance(structure, Owned):
         base, rows = structure, through(first)
     elif structure.axis == -1:
-        base, rows = structure.base, structure.linear(first, weight)
+        base, rows = structure.base, structure.multiplied(first, weight)
     else:
         return wrap((y0, through(first), second), structure, x._level)
-    fewer = compressed(base, rows, y0.shape)
+    fewer = _compressed(base, rows, y0.shape)
     if fewer is None:
         return wrap((y0, rows, second), base, x._level)
     narrow, rows = fewer

@@ -9,7 +9,7 @@ import fnmatch
 
 import torch
 
-from ..engine.registry import refuse
+from ..engine.registry import LEAKS, refuse
 
 TABLE = {
     "data_ptr untyped_storage storage storage_type __dlpack__ __dlpack_device__ const_data_ptr": (
@@ -78,6 +78,35 @@ TABLE = {
     ),
     "sparse.spdiags": "its result is sparse, and a series is dense; use torch.diag_embed",
 }
+
+
+_SPARSE_VALUES = (
+    "it was given as the values of a sparse tensor, and a series is dense: keep the places and "
+    "the values apart, and sum the terms of a product with torch.index_add"
+)
+
+
+LEAKING = {
+    "aten::_sparse_coo_tensor_with_dims_and_tensors": _SPARSE_VALUES,
+    "aten::sparse_compressed_tensor": _SPARSE_VALUES,
+    "aten::_local_scalar_dense": (
+        "it was used as a plain number, as in torch.full(size, x), torch.arange(x) or alpha=x"
+    ),
+    "aten::detach": (
+        "torch.tensor(x), a function that copies its argument, a checkpoint inside another one or "
+        "a custom autograd.Function was called on it"
+    ),
+    "aten::lift_fresh": "torch.tensor(x) was called on it",
+    "aten::view_as": (
+        "a custom autograd.Function or a full backward hook returned it; hooks on the module's "
+        "parameters work"
+    ),
+    "aten::alias": (
+        "a custom autograd.Function or a full backward hook returned it; hooks on the module's "
+        "parameters work"
+    ),
+}
+LEAKS.update(LEAKING)
 
 
 def _matching(name: str) -> list[str]:
