@@ -22,6 +22,7 @@ import torch
 import taylortorch as tt
 
 from .engine.private import can_compile
+from .patches.probes import probed
 
 LIMIT = 10.0
 """Seconds after which the checks that are left are skipped, unless ``--limit`` says otherwise."""
@@ -192,6 +193,7 @@ def traced(options: Options) -> Pairs:
         return network(tt.TaylorTensor(x)).derivatives[2]
 
     yield "derivative 2", torch.compile(second, backend="eager", fullgraph=True)(x), second(x)
+    yield from probed()
 
 
 CHECKS: dict[str, Callable[[Options], Pairs]] = {

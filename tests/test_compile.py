@@ -101,14 +101,6 @@ def operators(x: Any) -> Any:
     return -(((1.5 - x) / (2 + x**2)) ** 3) + x.abs() - 1 / (x * x + 1)
 
 
-def builtin_abs(x: Any) -> Any:
-    return abs(x) + x
-
-
-def iterated(x: Any) -> Any:
-    return [row.exp() for row in x]
-
-
 def unflattened(x: Any) -> Any:
     return x.unflatten(1, (2, 1))
 
@@ -138,10 +130,6 @@ def plain_matrix(x: Any) -> Any:
     a = torch.tensor([[1.0, 2.0], [3.0, 4.0]], dtype=F64)
     square = x[:2]
     return square @ a, a @ square
-
-
-def plain_matrix_at_once(x: Any) -> Any:
-    return x @ torch.tensor([[1.0, 2.0, 3.0], [3.0, 4.0, 5.0], [0.0, 1.0, 0.0]], dtype=F64)[:2]
 
 
 def preallocated(x: Any) -> Any:
@@ -190,29 +178,6 @@ def test_programs(program: Callable, maker: str, inside: bool) -> None:
     else:
         got = compiled(program, "eager")(make(grid(3, 2)))
     all_equal(got, expected)
-
-
-@pytest.mark.parametrize("maker", ["line", "bundle", "nested"])
-def test_the_operator_at_with_a_plain_matrix(maker: str) -> None:
-    """Made inside it is right; passed in, Dynamo calls it with its operands swapped: refused."""
-    make = MAKERS[maker]
-    expected = plain_matrix_at_once(make(grid(3, 2)))
-    got = compiled(lambda x0: plain_matrix_at_once(make(x0)), "eager")(grid(3, 2))
-    all_equal(got, expected)
-    with pytest.raises(Exception, match=r"write torch\.matmul"):
-        compiled(plain_matrix_at_once, "eager")(make(grid(3, 2)))
-
-
-@pytest.mark.parametrize("maker", ["line", "bundle", "nested"])
-def test_builtin_abs_and_iteration_are_never_silently_wrong(maker: str) -> None:
-    """Dynamo does not dispatch them for a tensor made inside: NaN, or an error, never a number."""
-    make = MAKERS[maker]
-    for program in (builtin_abs, iterated):
-        all_equal(compiled(program, "eager")(make(grid(3, 2))), program(make(grid(3, 2))))
-    lost = compiled(lambda x0: abs(make(x0)), "eager")(grid(3, 2))
-    assert bool(torch.isnan(lost).all())
-    with pytest.raises(torch._dynamo.exc.Unsupported):
-        compiled(lambda x0: iterated(make(x0)), "eager")(grid(3, 2))
 
 
 def test_a_nested_series_given_by_keyword() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+
+from .memo import memoised
 
 MultiIndex = tuple[int, ...]
 
@@ -69,7 +70,7 @@ def _minus(a: MultiIndex, b: MultiIndex) -> MultiIndex:
     return tuple([i - j for i, j in zip(a, b, strict=True)])
 
 
-@functools.cache
+@memoised
 def rows_of(degree: tuple) -> dict[Any, int]:
     """The row number of each multi-index of a degree."""
     return {index: row for row, index in enumerate(degree)}
@@ -82,7 +83,7 @@ def trimmed(indices: IndexSet) -> IndexSet:
     return indices
 
 
-@functools.lru_cache(4096)
+@memoised
 def shifted(
     indices: IndexSet, shifts: tuple[tuple[int, ...], ...]
 ) -> tuple[IndexSet, list[tuple[list[int], list[int]]]] | None:
@@ -159,7 +160,7 @@ def _below(index: MultiIndex) -> list[MultiIndex]:
     return [(*index[:i], count - 1, *index[i + 1 :]) for i, count in enumerate(index) if count]
 
 
-@functools.cache
+@memoised
 def pairings(indices: IndexSet, degrees: tuple[int, ...]) -> tuple[Any, ...]:
     """For each row of degree ``sum(degrees)``, the row numbers that multiply into it.
 
@@ -183,7 +184,7 @@ def pairings(indices: IndexSet, degrees: tuple[int, ...]) -> tuple[Any, ...]:
     return tuple(table)
 
 
-@functools.cache
+@memoised
 def pairs(indices: IndexSet, degrees: tuple[int, int]) -> tuple[Sequence[Pair], bool]:
     """All that the product of two blocks adds up, one pair of rows after the other.
 

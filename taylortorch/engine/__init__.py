@@ -1,1 +1,1 @@
-"""How a series is a tensor, and how each kind of function acts on it; names no function."""
+"""What the library rests on."""

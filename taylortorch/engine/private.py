@@ -111,6 +111,7 @@ unwrapped = private("torch._C._functorch.get_unwrapped")
 TreeSpec = private("torch.utils._pytree.TreeSpec")
 tree_flatten = private("torch.utils._pytree.tree_flatten")
 tree_unflatten = private("torch.utils._pytree.tree_unflatten")
+tree_leaves = private("torch.utils._pytree.tree_leaves")
 register_pytree_node = private("torch.utils._pytree.register_pytree_node")
 
 _forward_ad = private("torch.autograd.forward_ad")
@@ -146,6 +147,16 @@ def constant_in_traces(function: _F) -> _F:
     # takes longer than the rest of torch
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
+
+
+WHY_NOT_COMPILED: list[Callable[[], str]] = []
+"""Asked when a series is made in a trace: what of Dynamo is not as it must be; empty if nothing."""
+
+
+@constant_in_traces
+def why_not_compiled() -> str:
+    """Why no series can be made in a trace on this torch; empty where it can."""
+    return next(filter(None, (ask() for ask in WHY_NOT_COMPILED)), "")
 
 
 def dynamo_is_loaded() -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.overrides import resolve_name
 
-from .private import OPERATOR_TYPES, SCRIPT_METHOD, SPACES
+from .private import OPERATOR_TYPES, SCRIPT_METHOD, SPACES, constant_in_traces
 from .samples import Sample
 
 Evaluator = Callable[[Callable, tuple, dict], Any]
@@ -24,7 +24,7 @@ Evaluator = Callable[[Callable, tuple, dict], Any]
 RULES: dict[Any, Evaluator] = {}
 
 
-TRACED: dict[str, Evaluator] = {}
+TRACED: dict[int, Evaluator] = {}
 
 
 OPERATORS: dict[str, Any] = {}
@@ -163,7 +163,7 @@ def claim(function: Any, evaluate: Evaluator) -> None:
         raise ValueError(f"{name_of(function)} has a rule already")
     RULES[function] = evaluate
     if isinstance(function, types.FunctionType):
-        TRACED[f"{function.__module__}.{function.__name__}"] = evaluate
+        TRACED[identity(function)] = evaluate
     _note_operator(function)
 
 
@@ -171,16 +171,22 @@ def rule_for(function: Any) -> Evaluator | None:
     """The rule of a function as ``__torch_function__`` receives it.
 
     Dynamo, tracing, does not find a Python function such as ``Tensor.__rsub__`` among the keys of a
-    dict; its name does. An operator ``torch.ops.aten.f`` has the rule of ``torch.f``.
+    dict; its identity does. An operator ``torch.ops.aten.f`` has the rule of ``torch.f``.
     """
     if isinstance(function, types.FunctionType) and torch.compiler.is_compiling():
-        return TRACED.get(f"{function.__module__}.{function.__name__}")
+        return TRACED.get(identity(function))
     rule = RULES.get(function)
     if rule is None and isinstance(function, OPERATOR_TYPES):
         known = _behind(function)
         if known in RULES:
             return _on_behalf_of(known)
     return rule
+
+
+@constant_in_traces
+def identity(function: Any) -> int:
+    """What a function is known by in traces; its name there is not always its own."""
+    return id(function)
 
 
 _BUILT_IN = (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType)
@@ -223,6 +229,7 @@ def refuse(names: str, reason: str) -> None:
         _note_operator(function)
 
 
+@constant_in_traces
 def name_of(function: Any) -> str:
     """The function's name as a user writes it."""
     name = NAMES.get(function)

@@ -8,7 +8,6 @@ mode is made of, and its ``__torch_dispatch__`` turns every read that C++ attemp
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -16,9 +15,10 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from ..algebra import memo
 from ..algebra.streams import Stream
 from ..algebra.structures import LINE, Bundle, Collapsed, Multivariate, Structure
-from .private import constant_in_traces, make_wrapper, untraced, without_torch_function
+from .private import make_wrapper, untraced, why_not_compiled, without_torch_function
 from .registry import LEAKS, UnsupportedFunction, name_of, refusal, rule_for
 
 _SPARSE = {
@@ -31,6 +31,7 @@ _SPARSE = {
 
 
 _compiling = torch.compiler.is_compiling
+memo.tracing = _compiling
 
 
 _graph_node: Any = torch.Tensor.grad_fn.__get__  # type: ignore[union-attr]
@@ -38,28 +39,6 @@ _graph_node: Any = torch.Tensor.grad_fn.__get__  # type: ignore[union-attr]
 
 # names that torch takes as aliases, for those who come from numpy
 _NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}
-
-
-@constant_in_traces
-def _find_in_tuples() -> bool:
-    """Have Dynamo look for TaylorTensors in tuples of arguments too: torch 2.13 looks in lists."""
-    from torch._dynamo.variables import torch_function
-    from torch._dynamo.variables.lists import TupleVariable
-
-    in_lists: Any = torch_function._flatten_vts
-    if not hasattr(in_lists, "__wrapped__"):
-
-        @functools.wraps(in_lists)
-        def in_both(variables: Any) -> list[Any]:
-            found: list[Any] = []
-            variable: Any
-            for variable in in_lists(variables):
-                inside = isinstance(variable, TupleVariable)
-                found += in_both(variable.items) if inside else [variable]
-            return found
-
-        vars(torch_function)["_flatten_vts"] = in_both
-    return True
 
 
 class _Seal:
@@ -307,11 +286,6 @@ class Guarded(TaylorTensor):
         )
 
 
-def is_guarded(x: Any) -> bool:
-    """Whether ``x`` was made in eager mode; in a trace: outside of it."""
-    return isinstance(x, Guarded)
-
-
 Guarded.__name__ = Guarded.__qualname__ = "TaylorTensor"
 
 
@@ -364,7 +338,11 @@ def wrap(blocks: Any, structure: Structure, level: int) -> TaylorTensor:
     value = blocks[0]
     compiling = _compiling()
     if compiling:
-        _find_in_tuples()
+        if reason := why_not_compiled():
+            raise UnsupportedFunction(
+                f"torch.compile of a TaylorTensor with torch {torch.__version__} would lose "
+                f"coefficients: {reason}. Call it without torch.compile"
+            )
         plain = innermost(value)
         # NaN, so that a read the trace cannot see is never a plausible number
         fill = plain.new_full((), math.nan).expand(plain.shape)

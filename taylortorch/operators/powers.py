@@ -25,7 +25,6 @@ many powers as variables.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,6 +33,7 @@ from fractions import Fraction
 import numpy as np
 
 from ..algebra.indices import MultiIndex
+from ..algebra.memo import memoised
 
 Direction = tuple[Fraction, ...]
 
@@ -93,7 +93,7 @@ def powers_of(form: Mapping[MultiIndex, int | Fraction | float]) -> Powers | Non
     return None if found is None else list(found)
 
 
-@functools.lru_cache(1024)
+@memoised
 def _powers(terms: tuple[tuple[MultiIndex, Fraction], ...]) -> tuple | None:
     if not terms:
         return ()

@@ -1,11 +1,16 @@
 """Everything that is changed in torch, and nowhere else: the rows of one table."""
 
 from ..engine.registry import RULES
-from . import overridable, vmap, wrapped
+from . import dynamo, overridable, vmap, wrapped
 from .changes import Change, make
 from .members import give_members
 
-CHANGES: tuple[Change, ...] = (*overridable.CHANGES, *vmap.CHANGES, *wrapped.CHANGES)
+CHANGES: tuple[Change, ...] = (
+    *overridable.CHANGES,
+    *vmap.CHANGES,
+    *wrapped.CHANGES,
+    *dynamo.CHANGES,
+)
 
 
 def install() -> None:

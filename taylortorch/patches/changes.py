@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
-from ..engine.private import private
+from ..engine.private import MissingInTorch, private
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,34 +18,55 @@ class Change:
     """One thing in torch that is replaced.
 
     ``make(original)`` gives what stands in the place of ``target``, a dotted path. ``when`` names a
-    module that is loaded late, if ever: the change is made once it is there.
+    module that is loaded late, if ever: the change is made once it is there. ``optional``: not
+    every torch has it, and one that has not needs no change.
     """
 
     target: str
     make: Callable[[Any], Any]
     why: str
     when: str = ""
+    optional: bool = False
 
-    def apply(self) -> None:
-        """Make the change.
+    def prepared(self) -> tuple[Any, str, Any]:
+        """The owner, the name, and what is to stand there.
 
         Raises:
             MissingInTorch: this torch has no such thing.
         """
         owner, name = self.target.rsplit(".", 1)
-        setattr(private(owner), name, self.make(private(self.target)))
+        return private(owner), name, self.make(private(self.target))
+
+
+MISSING: list[str] = []
+"""What could not be changed where it was loaded late, for whoever is asked to do without."""
 
 
 def make(changes: Iterable[Change]) -> None:
     """Make these changes, each when the module that it waits for is loaded."""
     late: dict[str, list[Change]] = {}
     for change in changes:
-        if not change.when or change.when in sys.modules:
-            change.apply()
-        else:
+        if change.when:
             late.setdefault(change.when, []).append(change)
+        else:
+            setattr(*change.prepared())
+    for module in [name for name in late if name in sys.modules]:
+        _make_late(late.pop(module))
     if late:
         sys.meta_path.insert(0, _WhenLoaded(late))
+
+
+def _make_late(changes: Iterable[Change]) -> None:
+    """Changes of one module: whoever loads it may do without them, and is told when not."""
+    prepared = []
+    for change in changes:
+        try:
+            prepared.append(change.prepared())
+        except MissingInTorch as missing:
+            if not change.optional:
+                MISSING.append(str(missing))
+    for owner, name, new in prepared:
+        setattr(owner, name, new)
 
 
 class _WhenLoaded(importlib.abc.MetaPathFinder):
@@ -65,8 +86,7 @@ class _WhenLoaded(importlib.abc.MetaPathFinder):
 
             def exec_module(module: ModuleType) -> None:
                 load(module)
-                for change in changes:
-                    change.apply()
+                _make_late(changes)
 
             loader.exec_module = exec_module
         return spec

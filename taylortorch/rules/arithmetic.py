@@ -101,8 +101,8 @@ def rsqrt(func: Callable, args: tuple, kwargs: dict) -> Any:
 
 def power(func: Callable, args: tuple, kwargs: dict) -> Any:
     """``x**p``: right at ``x_0 = 0`` wherever the derivative exists there."""
-    (x, p), _, _, frame = operands_of(func, ("input", "exponent"), args, kwargs)
-    return _power(torch.pow(x[0], p[0]), x, p, frame)
+    (x, p), rest, _, frame = operands_of(func, ("input", "exponent"), args, kwargs)
+    return _power(torch.pow(x[0], p[0], *rest), x, p, frame)
 
 
 def reversed_power(func: Callable, args: tuple, kwargs: dict) -> Any:

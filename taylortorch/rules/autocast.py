@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from ..engine.registry import ROWS, RULES, TRACED, Evaluator, resolve
+from ..engine.registry import ROWS, RULES, TRACED, Evaluator, identity, resolve
 from ..engine.tensor import flatten, innermost, run
 
 LOSSES = """
@@ -107,4 +107,4 @@ def follow_autocast() -> None:
     for function, on_devices in policies.items():
         RULES[function] = evaluate = _as_autocast(RULES[function], on_devices)
         if isinstance(function, types.FunctionType):
-            TRACED[f"{function.__module__}.{function.__name__}"] = evaluate
+            TRACED[identity(function)] = evaluate

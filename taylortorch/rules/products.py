@@ -16,9 +16,9 @@ from ..engine.kinds import composite, in_place
 from ..engine.lifts import by_vmap
 from ..engine.multilinear import multilinear
 from ..engine.private import is_transformed
-from ..engine.registry import UnsupportedFunction, add_rule
+from ..engine.registry import add_rule
 from ..engine.samples import call, t
-from ..engine.tensor import TaylorTensor, innermost, is_guarded, wrap
+from ..engine.tensor import TaylorTensor, innermost, wrap
 
 # --- matrix products ------------------------------------------------------------------------------
 
@@ -74,23 +74,6 @@ def _matmul_needs(i: int, ndim: int) -> tuple[int, ...]:
     if ndim < 2:
         return tuple(range(ndim))
     return (-1,) if i == 0 else (-2,)
-
-
-def _unambiguous(rule: Callable) -> Callable:
-    """``x @ a`` in a compiled function, ``x`` passed in, reaches torch 2.13 as ``a @ x``."""
-
-    def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
-        if torch.compiler.is_compiling() and func is not torch.matmul:
-            a, b = args
-            if not isinstance(a, TaylorTensor) and is_guarded(b):
-                raise UnsupportedFunction(
-                    "the operator @ of a TaylorTensor and a plain tensor inside torch.compile "
-                    "cannot be told from the reversed product: write torch.matmul(a, b)"
-                )
-            func = torch.matmul
-        return rule(func, args, kwargs)
-
-    return evaluate
 
 
 # its second row is empty
@@ -288,8 +271,6 @@ FORMS: dict[str, tuple[str, Any, Any, list]] = {
 }
 for names, (form, lift, shared, samples) in FORMS.items():
     rule = multilinear(form, lift, shared=shared, through=THROUGH.get(names.split()[0]))
-    if names.startswith("matmul"):
-        rule = _unambiguous(rule)
     if names == "sparse.mm":
         rule = _reduced(rule)
     add_rule(names, "multilinear", form.split(":")[1].strip(), rule, samples)

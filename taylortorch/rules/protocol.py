@@ -17,7 +17,7 @@ from ..engine.kinds import attribute, value
 from ..engine.private import several_handles
 from ..engine.registry import UnsupportedFunction, add_rule, claim, name_of, resolve
 from ..engine.samples import call, t
-from ..engine.tensor import TaylorTensor, flatten, full, settle, wrap
+from ..engine.tensor import TaylorTensor, flatten, full, run, settle, wrap
 
 
 def _on_value(what: str) -> Callable:
@@ -54,6 +54,13 @@ LEAVING = {
 for name, what in LEAVING.items():
     if "." in name or hasattr(torch.Tensor, name):
         add_rule(name, "value", "of a series of order 0", _on_value(what), [])
+
+
+def _rows(func: Callable, args: tuple, kwargs: dict) -> Any:
+    # torch's own does not ask for a rule; Dynamo asks on its behalf
+    if args[0].ndim == 0:
+        raise TypeError("iteration over a 0-d tensor")
+    return iter(run(torch.unbind, args[0]))
 
 
 def _length(func: Callable, args: tuple, kwargs: dict) -> int:
@@ -204,6 +211,7 @@ MEMBERS: dict[str, Callable] = {
     "._version": _writes,
     "._backward_hooks": _none,
     "._post_accumulate_grad_hooks": _none,
+    "Tensor.__iter__": _rows,
     "Tensor._is_view": _is_view,
     "Tensor.requires_grad_": _require_grad,
     "Tensor.register_hook": _register_hook,
