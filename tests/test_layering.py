@@ -47,8 +47,7 @@ EXCEPTIONS: dict[str, str] = {
     ),
     "test_torch_is_changed_in_one_place": "engine.tensor",
     "test_rooms_are_small": (
-        "extend.register func.laplacians integrate integrations.pina "
-        "operators.variables testing.case"
+        "extend.register func.laplacians integrate integrations.pina operators.variables"
     ),
 }
 

@@ -276,3 +276,8 @@ def leaves_of(total: torch.Tensor) -> dict[int, torch.Tensor]:
             if leaf is not None:
                 found[id(leaf)] = leaf
     return found
+
+
+def largest_of(x: Any) -> float:
+    """The largest magnitude of an entry."""
+    return float(x.detach().abs().max()) if x.numel() else 0.0

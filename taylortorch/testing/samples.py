@@ -1,4 +1,4 @@
-"""testing.samples."""
+"""The calls that a rule is checked with: made of what the user gives, filled, called and named."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import Any
 import torch
 
 from ..engine.samples import Sample, T
-
-# --- samples ------------------------------------------------------------------------------------
 
 
 class _Given(T):
@@ -92,3 +90,32 @@ def subsets(count: int) -> list[tuple[int, ...]]:
     indices = range(count)
     every = [s for r in range(1, count + 1) for s in itertools.combinations(indices, r)]
     return every if count <= 3 else [(i,) for i in indices] + [tuple(indices)]
+
+
+def labels(tree: Any, prefix: str, names: Sequence[str]) -> list[str]:
+    """What to call the tensors of a sample."""
+    if isinstance(tree, T):
+        return [prefix]
+    if not isinstance(tree, (list, tuple)):
+        return []
+    found = []
+    for n, item in enumerate(tree):
+        here = f"{prefix}[{n}]"
+        if not prefix:
+            here = f"argument {n + 1}" + (f", {names[n]}" if n < len(names) else "")
+        found += labels(item, here, names)
+    return found
+
+
+def shown(tree: Any) -> str:
+    """A sample's arguments as text, tensors by dtype and shape."""
+    if isinstance(tree, T):
+        tree = tree.draw(torch.Generator())
+    if isinstance(tree, torch.Tensor):
+        return f"{str(tree.dtype).removeprefix('torch.')}{list(tree.shape)}"
+    if isinstance(tree, (list, tuple)):
+        inner = ", ".join(map(shown, tree))
+        if isinstance(tree, list):
+            return f"[{inner}]"
+        return f"({inner},)" if len(tree) == 1 else f"({inner})"
+    return repr(tree)
