@@ -46,9 +46,7 @@ EXCEPTIONS: dict[str, str] = {
         "engine.tensor integrations.passes integrations.pina"
     ),
     "test_torch_is_changed_in_one_place": "engine.tensor",
-    "test_rooms_are_small": (
-        "extend.register func.laplacians integrate integrations.pina operators.variables"
-    ),
+    "test_rooms_are_small": "integrations.pina",
 }
 
 
