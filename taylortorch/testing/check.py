@@ -21,7 +21,7 @@ from . import laws
 from .case import Case, Settings, Subject
 from .diagnosis import cause, cause_of_gradient
 from .oracles import Autograd, Path, coefficients, contracted, gradients_of, largest_of, weighted
-from .samples import as_sample, invoke, shown, subsets, tensors_in
+from .samples import as_samples, invoke, shown, subsets, tensors_in
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,20 +116,13 @@ def check_rule(
       2 of 2 entries are wrong
       it points to: the derivative is off by the factor 2
     """
-    if isinstance(samples, (str, torch.Tensor, Sample)):
-        raise TypeError(
-            "taylortorch.testing.check_rule takes a list of samples, each a tuple of arguments: "
-            "check_rule(f, [(x, y)])"
-        )
+    given = as_samples(samples)
     check_order(order)
     if order < 1:
         raise ValueError("taylortorch.testing.check_rule: order must be at least 1")
     settings = Settings(order, rtol, atol, gradients, compile)
     subject = Subject(function, reference, settings, torch.Generator().manual_seed(seed))
     check = _Check(subject)
-    given = [as_sample(sample) for sample in samples]
-    if not given:
-        raise TypeError("taylortorch.testing.check_rule: no samples, so nothing would be checked")
     for number, sample in enumerate(given, 1):
         check.check_sample(number, sample)
     return check.report(len(given))

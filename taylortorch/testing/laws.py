@@ -116,7 +116,7 @@ def bundle(trial: Trial, order: int) -> Iterator[Claim]:
     count = len(WEIGHTS)
     blocks = trial.drawn(order, count)
     results = trial.through(blocks, Bundle(count), "a bundle")
-    together = [_rows(y, order, count) for y in results]
+    together = [_by_direction(y, order, count) for y in results]
     for r in range(count):
         line = trial.on_line([[b[0], *(c[r] for c in b[1:])] for b in blocks])
         for y, z in zip(together, line, strict=True):
@@ -135,9 +135,9 @@ def collapsed(trial: Trial, order: int) -> Iterator[Claim]:
     structure = Collapsed(count, order, weights.to(first.device, first.dtype.to_real()))
     summed = [[*b[:order], structure.collapse(b[order])] for b in blocks]
     for y, z in zip(trial.through(summed, structure, "collapsed"), lines, strict=True):
-        top, rows = coefficients(y, order)[order], _rows(z, order, count)
+        top, rows = coefficients(y, order)[order], _by_direction(z, order, count)
         for k in range(order):
-            yield Claim(f"c_{k}, collapsed", _rows(y, order, count)[k], rows[k], by)
+            yield Claim(f"c_{k}, collapsed", _by_direction(y, order, count)[k], rows[k], by)
         want = torch.tensordot(weights.to(rows[order]), rows[order], 1)
         yield Claim(f"c_{order}, collapsed", top, want, by)
 
@@ -204,7 +204,7 @@ LAWS: dict[str, tuple[Law, ...]] = {
 }
 
 
-def _rows(result: Any, order: int, count: int) -> list[torch.Tensor]:
+def _by_direction(result: Any, order: int, count: int) -> list[torch.Tensor]:
     """The coefficients of a bundle; those of a constant for every direction."""
     if isinstance(result, TaylorTensor):
         return list(result.coeffs)

@@ -22,7 +22,21 @@ class _Given(T):
         return self.tensor.clone()  # type: ignore[attr-defined]
 
 
+def as_samples(given: Any) -> list[Sample]:
+    """What the user gives as samples; tensors in them stand for themselves."""
+    if isinstance(given, (str, torch.Tensor, Sample)):
+        raise TypeError(
+            "taylortorch.testing.check_rule takes a list of samples, each a tuple of arguments: "
+            "check_rule(f, [(x, y)])"
+        )
+    samples = [as_sample(sample) for sample in given]
+    if not samples:
+        raise TypeError("taylortorch.testing.check_rule: no samples, so nothing would be checked")
+    return samples
+
+
 def as_sample(given: Any) -> Sample:
+    """One sample call, from a call or a tuple of arguments."""
     if isinstance(given, Sample):
         if tensors_in((given.args, tuple(given.kwargs.values()))):
             return given
