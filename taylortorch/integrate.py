@@ -5,6 +5,10 @@ where ``y_{k+1}`` is the coefficient of degree ``k`` of ``f`` over ``k + 1``, an
 polynomial as far away as the tolerance allows. ``f`` is any torch code: it is called once a step,
 on series that become known degree by degree (``streams.py``). A rule that needs its whole input at
 once (a matrix factorisation, say) cannot follow; then ``f`` is called once for every degree.
+
+The slope at the end of a step, which the next one needs anyway, is compared with that of the
+polynomial; where they differ by more than the tolerance (``f`` has a kink there, or its highest
+coefficients vanish by chance), the step is halved.
 """
 
 from __future__ import annotations
@@ -151,8 +155,7 @@ def odeint_taylor(
         max_step: the longest step, for right-hand sides with features that a step may pass over.
         max_steps: how many steps may be taken.
         dense_output: also return the polynomials.
-        callback: called as ``callback(t, h)`` after each step, with the time reached and the
-            length of the step; for progress bars and logs.
+        callback: called as ``callback(t, h)`` after each step, at time t and of length h.
 
     Returns:
         The solution at the times ``t``: in place of each tensor of ``y0`` one of shape
@@ -166,16 +169,10 @@ def odeint_taylor(
         RuntimeError: the solution cannot be continued: a coefficient is not finite, the step is
             too short to move on (a singularity, a stiff equation), or ``max_steps`` is reached.
 
-    **Step size.** ``h`` is the smaller of ``(tol / |y_m|)^(1/m)`` over the two highest degrees
-    ``m``, times ``exp(-0.7 / (K - 1))``. The slope at the end of a step, which the next one needs
-    anyway, is compared with that of the polynomial; where they differ by more than the tolerance
-    (``func`` has a kink there, or its highest coefficients vanish by chance), the step is halved.
-
     **Derivatives.** Ordinary autograd runs through all steps, to ``y0``, to ``t`` and to whatever
     ``func`` is made of. The lengths of the steps are constants for it.
 
-    **torch.compile.** Compiled functions and modules run here as they were written, eagerly: what
-    is compiled is an operation on a whole series, while a step forms one degree at a time. Within
+    **torch.compile.** Compiled functions and modules run here as they were written, eagerly. Within
     a compiled function the integration is a graph break.
 
     Sources: Jorba & Zou, *A software package for the numerical integration of ODEs by means of
@@ -196,6 +193,19 @@ def odeint_taylor(
     """
     times = _checked_times(t)
     leaves, spec = _checked_state(y0)
+    rtol, order = _checked_options(leaves, rtol, atol, order, max_step)
+    solution = TaylorSolution(spec, times[0]) if dense_output else None
+    with level_above(*leaves) as level, _uncompiled():
+        equation = _Equation(func, spec, order, level, rtol, atol)
+        states = _march(equation, leaves, t, times, max_step, max_steps, solution, callback)
+    joined = tree_unflatten([torch.cat(parts) for parts in states], spec)
+    return (joined, solution) if dense_output else joined
+
+
+def _checked_options(
+    leaves: list[Any], rtol: float, atol: float, order: int | None, max_step: float
+) -> tuple[float, int]:
+    """The relative tolerance that the precision allows, and the order."""
     if not (rtol >= 0 and atol >= 0 and 0 < rtol + atol < math.inf):
         raise ValueError(
             f"{_WHO}: rtol and atol must be finite, >= 0 and not both 0, got {rtol} and {atol}"
@@ -210,12 +220,7 @@ def odeint_taylor(
     check_order(order)
     if order < 1:
         raise ValueError(f"{_WHO}: order must be >= 1, got {order}")
-    solution = TaylorSolution(spec, times[0]) if dense_output else None
-    with level_above(*leaves) as level, _uncompiled():
-        equation = _Equation(func, spec, order, level, rtol, atol)
-        states = _march(equation, leaves, t, times, max_step, max_steps, solution, callback)
-    joined = tree_unflatten([torch.cat(parts) for parts in states], spec)
-    return (joined, solution) if dense_output else joined
+    return rtol, order
 
 
 def _march(
@@ -324,7 +329,11 @@ class _Equation:
         return (self.atol + self.rtol * size).clamp_min(torch.finfo(torch.float64).tiny)
 
     def length(self, step: _Step) -> float:
-        """How far the polynomials of a step may be trusted."""
+        """How far the polynomials of a step may be trusted.
+
+        The smaller of ``(tol / |y_m|)^(1/m)`` over the two highest degrees ``m``, times
+        ``exp(-0.7 / (K - 1))``.
+        """
         lengths = [math.inf]
         for p in step.polynomials:
             tolerance = self.tolerance(p.value)

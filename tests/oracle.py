@@ -1,8 +1,8 @@
 """Independent derivations that the tests compare with.
 
-``along`` (``taylortorch/oracles.py``) differentiates ``t -> f(x(t))`` by reverse mode over reverse
-mode, in float64, contracted with random weights; nested forward mode is never used (it is wrong for
-many functions). ``faa_di_bruno`` is the composition formula over integer partitions.
+``along`` (``taylortorch/testing/oracles.py``) differentiates ``t -> f(x(t))`` by reverse mode over
+reverse mode, in float64, contracted with random weights; nested forward mode is never used (it is
+wrong for many functions). ``faa_di_bruno`` is the composition formula over integer partitions.
 """
 
 from __future__ import annotations

@@ -38,20 +38,6 @@ WINGS: dict[str, set[str]] = {
 PRIVATE = "engine.private"
 LINES, LINES_OF_A_FUNCTION, ROOMS_AT_THE_TOP = 700, 80, 12
 
-# what breaks a law still; one that is mended must leave the list
-EXCEPTIONS: dict[str, str] = {
-    "test_rooms_are_small": (
-        "extend.register func.laplacians integrate operators.variables testing.case"
-    ),
-}
-
-
-@pytest.fixture(autouse=True)
-def excepted(request: pytest.FixtureRequest) -> None:
-    law, _, module = request.node.name.rstrip("]").partition("[")
-    if module in EXCEPTIONS.get(law, "").split():
-        request.applymarker(pytest.mark.xfail(strict=True))
-
 
 def wing(module: str) -> str:
     return module.split(".")[0]

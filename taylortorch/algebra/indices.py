@@ -1,4 +1,8 @@
-"""algebra.indices."""
+"""The integers behind a series in several variables: multi-indices, and what multiplies into what.
+
+Which multi-indices a set holds, which rows of two blocks make up a row of their product, where a
+row goes under a derivative, and by which factorials: all of it is known before any tensor is.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +16,11 @@ from .memo import memoised
 
 MultiIndex = tuple[int, ...]
 
-
+# multi-indices by total degree, each degree in descending lexicographic order, sums last
 IndexSet = tuple[tuple[Any, ...], ...]
 
-
-"""Multi-indices by total degree, each degree in descending lexicographic order, sums last."""
-
-
+# a row of a product, a row of each of its two factors, and a weight
 Pair = tuple[int, int, int, Any]
-
-
-"""A row of a product, a row of each of its two factors, and a weight."""
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -240,4 +238,5 @@ def unit_index(count: int, *coordinates: int) -> MultiIndex:
 
 
 def factorial(index: MultiIndex) -> int:
+    """``a!``, the product of the factorials: the derivative at ``a`` is ``a! c_a``."""
     return math.prod([math.factorial(i) for i in index])

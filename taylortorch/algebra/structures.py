@@ -134,8 +134,9 @@ class Bundle(Structure):
 
     elementwise = True
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, per_sample: bool = False) -> None:
         self.count = count
+        self.per_sample = per_sample
 
     def __eq__(self, other: object) -> bool:
         return type(other) is Bundle and other.count == self.count
@@ -166,10 +167,11 @@ class Collapsed(Structure):
     can be taken as soon as the product is formed.
     """
 
-    def __init__(self, count: int, order: int, weights: Any = 1) -> None:
+    def __init__(self, count: int, order: int, weights: Any = 1, per_sample: bool = False) -> None:
         self.count = count
         self.order = order
         self.weights = weights
+        self.per_sample = per_sample
 
     def __eq__(self, other: object) -> bool:
         return (

@@ -1,4 +1,4 @@
-"""engine.arguments."""
+"""How a rule reads its call: which arguments are series, which are not, and their values."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from ..algebra.streams import Stream
 from ..algebra.structures import LINE, Structure
 from .registry import UnsupportedFunction, name_of
 from .tensor import TaylorTensor, flatten, settle
-
-# --- arguments ----------------------------------------------------------------------------------
 
 
 def bind(

@@ -37,11 +37,10 @@ from .tensor import run
 class Operator(Collapsed):
     """The directions of an operator of order 2 of which only the collapsed block is ever read."""
 
-    per_sample = True
     of_operator = True
 
     def __init__(self, count: int, weights: Any = 1) -> None:
-        super().__init__(count, 2, weights)
+        super().__init__(count, 2, weights, per_sample=True)
 
     def __eq__(self, other: object) -> bool:
         return self is other

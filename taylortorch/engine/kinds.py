@@ -1,8 +1,10 @@
-"""How each kind of function acts on a series: the only place where blocks meet torch functions.
+"""The kinds of rules that are not multilinear: how blocks meet a function, each said once.
 
 A row of a table in ``rules/`` names a kind and says what the kind needs to know; the kind makes the
 evaluator ``evaluate(func, args, kwargs)``. ``func`` is the function as it was called: it computes
 the value of the result, which is torch's own (that of a composite agrees with it to rounding).
+Forms, as in ``input*weight + bias``, are read by ``multilinear.py``; joining operands and binding
+arguments is for ``frames.py`` and ``arguments.py``.
 
 | kind | meaning | what the row says |
 |---|---|---|
@@ -11,7 +13,6 @@ the value of the result, which is torch's own (that of a composite agrees with i
 | ``ode`` | ``y' = (a + b y + c y**2) x'`` | three numbers |
 | ``slope`` | ``y' = sum_i g_i(x) x_i'`` | one lambda per argument, in plain torch |
 | ``piecewise`` | linear on each piece, ``c_0`` picks the piece | the slopes on that piece |
-| ``multilinear`` | of degree <= 1 in each tensor argument | its form: ``input*weight + bias`` |
 | ``reshape`` | the same entries in another shape | nothing |
 | ``composite`` | ordinary torch code on TaylorTensors | its body |
 """
@@ -77,13 +78,16 @@ def constant_of_first(func: Callable, args: tuple, kwargs: dict) -> Any:
 
 
 def elementwise(
-    forward: Callable, slope: Callable, needs: int | None = None, names: Sequence[str] = ("input",)
+    forward: Callable,
+    slope_blocks: Callable,
+    needs: int | None = None,
+    names: Sequence[str] = ("input",),
 ) -> Evaluator:
     """A function of one operand that acts entry by entry, with its reverse pass in closed form.
 
     ``forward(func, frame, x, others, kwargs)`` gives the blocks of the result from those of the
-    operand; ``slope(frame, x, y, order, others, kwargs)``, from both, the blocks of the derivative.
-    It reads the first ``needs`` blocks of ``x`` (None: all).
+    operand; ``slope_blocks(frame, x, y, order, others, kwargs)``, from both, those of the
+    derivative. It reads the first ``needs`` blocks of ``x`` (None: all).
     """
 
     def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
@@ -92,7 +96,7 @@ def elementwise(
         if adjoints.applies(x._structure, x._blocks) and not _holds_tensor(others, kwargs):
             y = adjoints.record(
                 lambda x: forward(func, frame, x, others, kwargs),
-                lambda x, y, order: slope(frame, x, y, order, others, kwargs),
+                lambda x, y, order: slope_blocks(frame, x, y, order, others, kwargs),
                 frame.order + 1 if needs is None else needs,
                 x._structure,
                 x._blocks,
@@ -123,7 +127,7 @@ def ode(
     multiplies real tensors with it.
     """
 
-    def slope(
+    def slope_blocks(
         frame: Frame, x: Sequence[Any], y: Sequence[Any], order: int, *_: Any
     ) -> Sequence[Any]:
         first = series.quadratic_value(y[0], a, b, c) if slope0 is None else slope0(x[0], y[0])
@@ -144,7 +148,7 @@ def ode(
         first = None if slope0 is None else slope0(x[0], y0)
         return series.ode(s, y0, x, a, b, c, first)
 
-    return elementwise(forward, slope, 0 if slope0 is None else 1)
+    return elementwise(forward, slope_blocks, 0 if slope0 is None else 1)
 
 
 def slope(
@@ -196,7 +200,7 @@ def _slope_of_one(derivative: Callable, names: Sequence[str], closed: Callable |
             return None
         return run(closed, count, x[0], *others, **kwargs)
 
-    def slope(
+    def slope_blocks(
         frame: Frame, x: Sequence[Any], _: Any, order: int, others: tuple, kwargs: dict
     ) -> Sequence[Any]:
         if order == 0 or is_constant(x):
@@ -216,10 +220,10 @@ def _slope_of_one(derivative: Callable, names: Sequence[str], closed: Callable |
         f = in_closed_form(x, order, others, kwargs) if order < 3 else None
         if f is not None:
             return series.along(s, [y0, *f], x)
-        g = aligned(slope(frame, x, None, order - 1, others, kwargs), y0.ndim, s)
+        g = aligned(slope_blocks(frame, x, None, order - 1, others, kwargs), y0.ndim, s)
         return series.integrate(s, y0, (aligned(x, y0.ndim, s), g))
 
-    return elementwise(forward, slope, names=names)
+    return elementwise(forward, slope_blocks, names=names)
 
 
 def piecewise(slopes: Callable, names: Sequence[str] = ("input",)) -> Evaluator:

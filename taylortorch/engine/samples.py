@@ -1,4 +1,4 @@
-"""engine.samples."""
+"""Sample calls: what a row of a table is checked with, and what a user gives ``check_rule``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wrapper: ``TaylorTensor``, how it is made, how it meets torch, and how it is written to.
+"""The wrapper: ``TaylorTensor``, how it is made, read, and how it meets torch.
 
 It knows no function by name and no rule: ``__torch_function__`` looks the function up in
 ``registry.RULES`` and passes the call on. Two classes share the name. ``TaylorTensor`` is what
@@ -16,6 +16,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from ..algebra import memo
+from ..algebra.indices import factorial
 from ..algebra.streams import Stream
 from ..algebra.structures import LINE, Bundle, Collapsed, Multivariate, Structure
 from .private import make_wrapper, untraced, why_not_compiled, without_torch_function
@@ -32,7 +33,6 @@ _SPARSE = {
 
 _compiling = torch.compiler.is_compiling
 memo.tracing = _compiling
-
 
 _graph_node: Any = torch.Tensor.grad_fn.__get__  # type: ignore[union-attr]
 
@@ -202,7 +202,7 @@ class TaylorTensor(torch.Tensor):
             return tuple(c * math.factorial(k) if k > 1 else c for k, c in enumerate(self.coeffs))
         result = []
         for k, c in enumerate(self.coeffs):
-            scales = [math.prod([math.factorial(i) for i in a]) for a in structure.indices[k]]
+            scales = [factorial(a) for a in structure.indices[k]]
             if k > 1:
                 c = c * c.new_tensor(scales).reshape((-1,) + (1,) * (c.ndim - 1))
             result.append(c)

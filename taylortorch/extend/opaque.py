@@ -1,4 +1,8 @@
-"""extend.opaque."""
+"""The value of a function that autograd may not see through, and the gradient it has all the same.
+
+A rule given by derivatives knows the gradient of the value too; where a gradient is neither
+recorded nor known, the call raises instead of losing it.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +39,6 @@ def on_series(derivative: Callable) -> Callable:
         return y.value if frame is None and isinstance(y, TaylorTensor) else y
 
     return slope
-
-
-# --- the value ----------------------------------------------------------------------------------
 
 
 class Value:

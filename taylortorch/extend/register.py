@@ -1,4 +1,4 @@
-"""Rules for users' own functions."""
+"""``register_rule``: the rule into the tables, and what the user calls from then on."""
 
 from __future__ import annotations
 
@@ -107,34 +107,41 @@ def register_rule(
         "composite": composite,
         "evaluate": evaluate,
     }
+    way = _only(ways)
+    if function is ABSENT:
+        return functools.partial(register_rule, **ways, samples=samples, replace=replace)
+    target = Target(function)
+    keys = dispatch_keys(target)
+    if not replace and any(key in RULES for key in keys):
+        raise ValueError(
+            f"{target.name} has a rule already: pass replace=True to give it this one instead"
+        )
+    kind, says, rule = WAYS[way](target, ways[way])
+    served = _served(target, rule)
+    _enter(target.name, keys, rule)
+    known_as = keys[-1] if target.operators else served
+    ROWS.append(Rule(target.name, kind, says, (known_as,), (), tuple(samples)))
+    return served
+
+
+def _only(ways: dict[str, Any]) -> str:
+    """The one way that is given."""
     chosen = [way for way, given in ways.items() if given is not None]
     if len(chosen) != 1:
         raise TypeError(
             "taylortorch.register_rule takes exactly one of derivative=, ode=, form=, composite=, "
             f"evaluate=; got {len(chosen)}"
         )
-    if function is ABSENT:
-        return functools.partial(register_rule, **ways, samples=samples, replace=replace)
-    target = Target(function)
-    keys = dispatch_keys(target)
-    for key in keys:
-        if key in RULES and not replace:
-            raise ValueError(
-                f"{target.name} has a rule already: pass replace=True to give it this one instead"
-            )
-    kind, says, rule = WAYS[chosen[0]](target, ways[chosen[0]])
-    served = _served(target, rule)
+    return chosen[0]
+
+
+def _enter(name: str, keys: tuple[Any, ...], rule: Evaluator) -> None:
+    """Have calls of the function, under all objects that they arrive as, find the rule."""
     for key in keys:
         _forget(key)
         claim(key, rule)
-        NAMES.setdefault(key, target.name)
+        NAMES.setdefault(key, name)
     give_members(RULES)
-    known_as = keys[-1] if target.operators else served
-    ROWS.append(Rule(target.name, kind, says, (known_as,), (), tuple(samples)))
-    return served
-
-
-# --- what the user calls ------------------------------------------------------------------------
 
 
 def _served(target: Target, rule: Evaluator) -> Any:

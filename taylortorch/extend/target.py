@@ -1,4 +1,4 @@
-"""extend.target."""
+"""What is known of a function that is given a rule: its name, its arguments, how torch holds it."""
 
 from __future__ import annotations
 
@@ -30,9 +30,6 @@ _BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_
 
 
 _BATCHED = "FuncTorchBatched"
-
-
-# --- the function -------------------------------------------------------------------------------
 
 
 class Target:

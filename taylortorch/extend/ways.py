@@ -1,4 +1,7 @@
-"""extend.ways."""
+"""The five ways to say a rule, each checked against the function and made into an evaluator.
+
+A way gives the kind of the rule, what the table of rules says of it, and the evaluator.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,6 @@ from ..engine.multilinear import Form, multilinear
 from ..engine.registry import Evaluator, UnsupportedFunction
 from .opaque import Value, on_series
 from .target import WHO, Target
-
-# --- the five ways ------------------------------------------------------------------------------
 
 
 def _by_derivative(target: Target, derivative: Any) -> tuple[str, str, Evaluator]:

@@ -1,4 +1,4 @@
-"""func.laplacians."""
+"""The Laplacian and its relatives: sums of derivatives of one degree, propagated as one block."""
 
 from __future__ import annotations
 
@@ -17,12 +17,7 @@ from .linear import operator_at
 from .point import Output, Point, added, in_chunks, transform, tree_map
 
 _P = ParamSpec("_P")
-
-
 _compiling = torch.compiler.is_compiling
-
-
-# --- the Laplacian and its relatives ------------------------------------------------------------
 
 
 def laplacian(
@@ -106,40 +101,13 @@ def weighted_laplacian(
         raise TypeError("taylortorch.func.weighted_laplacian takes matrix= or factor=, one of them")
 
     def evaluate(point: Point) -> tuple[Any, Any]:
-        given = factor if matrix is None else matrix
-        c = given(point.x) if callable(given) else given
-        name = "factor" if matrix is None else "matrix"
-        check_value(c, f"{point.who}: {name}")
-        batch = point.batch if c.ndim > 2 else ()
-        n = point.count
-        if tuple(c.shape[:-1]) != (*batch, n) or (matrix is not None and c.shape[-1] != n):
-            raise ValueError(
-                f"{point.who}: {name} must have shape {(n, n if matrix is not None else 'r')} or "
-                f"{(*point.batch, n, n if matrix is not None else 'r')}, got {tuple(c.shape)}"
-            )
-        c = c.to(point.x.dtype)
-        if matrix is None:
-            directions, weights = c, c.new_ones(c.shape[-1])
-        else:
-            # what a trace cannot look at is taken at its word
-            if not _compiling() and not torch.allclose(c, c.mT, rtol=1e-5, atol=1e-8):
-                raise ValueError(
-                    f"{point.who}: matrix is not symmetric; pass (C + C.mT)/2, which gives the "
-                    "same operator"
-                )
-            directions, weights = _directions_of(c)
-        b = drift(point.x) if callable(drift) else drift
-        if b is not None:
-            check_value(b, f"{point.who}: drift")
-            if tuple(b.shape) not in (point.event, (*point.batch, *point.event)):
-                raise ValueError(
-                    f"{point.who}: drift must have shape {point.event} or "
-                    f"{(*point.batch, *point.event)}, got {tuple(b.shape)}"
-                )
-            b = b.to(point.x.dtype).expand(point.x.shape) / 2
+        c = _given_at(point, factor if matrix is None else matrix, matrix is not None)
+        directions, weights = (c, c.new_ones(c.shape[-1])) if matrix is None else _directions_of(c)
+        b = None if drift is None else _drift_at(point, drift)
         # columns to rows, in front of the batch
         rows = directions.movedim(-1, 0)
-        rows = rows.reshape(rows.shape[0], *(batch or (1,) * len(point.batch)), *point.event)
+        batch = point.batch if c.ndim > 2 else (1,) * len(point.batch)
+        rows = rows.reshape(rows.shape[0], *batch, *point.event)
 
         def part(chunk: range) -> tuple[Output, Any]:
             some = slice(chunk.start, chunk.stop)
@@ -152,6 +120,42 @@ def weighted_laplacian(
         return tree_map(lambda c: 2 * c, added(parts)), value
 
     return transform("weighted_laplacian", evaluate, f, argnums, event_dims, return_value)
+
+
+def _given_at(point: Point, given: Any, is_matrix: bool) -> torch.Tensor:
+    """The matrix, or its factor, checked."""
+    c = given(point.x) if callable(given) else given
+    name = "matrix" if is_matrix else "factor"
+    check_value(c, f"{point.who}: {name}")
+    n, last = point.count, point.count if is_matrix else "r"
+    batch = point.batch if c.ndim > 2 else ()
+    if tuple(c.shape[:-1]) != (*batch, n) or (is_matrix and c.shape[-1] != n):
+        raise ValueError(
+            f"{point.who}: {name} must have shape {(n, last)} or {(*point.batch, n, last)}, "
+            f"got {tuple(c.shape)}"
+        )
+    c = c.to(point.x.dtype)
+    # what a trace cannot look at is taken at its word
+    if is_matrix and not _compiling() and not torch.allclose(c, c.mT, rtol=1e-5, atol=1e-8):
+        raise ValueError(
+            f"{point.who}: matrix is not symmetric; pass (C + C.mT)/2, which gives the same "
+            "operator"
+        )
+    return c
+
+
+def _drift_at(point: Point, drift: Any) -> Any:
+    """The coefficients of degree 2 whose derivative, twice that, is the drift."""
+    b = drift(point.x) if callable(drift) else drift
+    if b is None:
+        return None
+    check_value(b, f"{point.who}: drift")
+    if tuple(b.shape) not in (point.event, (*point.batch, *point.event)):
+        raise ValueError(
+            f"{point.who}: drift must have shape {point.event} or "
+            f"{(*point.batch, *point.event)}, got {tuple(b.shape)}"
+        )
+    return b.to(point.x.dtype).expand(point.x.shape) / 2
 
 
 def _directions_of(c: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""func.linear."""
+"""Any linear differential operator, from its terms: one evaluation for all of them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,6 @@ from ..operators.plans import along_directions, is_number, sums_of
 from .point import Point, added, transform, tree_map
 
 _P = ParamSpec("_P")
-
-
-# --- any linear operator ------------------------------------------------------------------------
 
 
 def mixed_partial(
@@ -160,7 +157,10 @@ def _along(
         if weights != 1:
             weights = torch.tensor(weights, dtype=x.dtype, device=x.device)
         count = len(directions)
-        structure = Operator(count, weights) if degree == 2 else Collapsed(count, degree, weights)
+        if degree == 2:
+            structure = Operator(count, weights)
+        else:
+            structure = Collapsed(count, degree, weights, per_sample=True)
     top = None
     if drift is not None:
         top = torch.tensor(drift, dtype=x.dtype, device=x.device)

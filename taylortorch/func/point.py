@@ -45,9 +45,8 @@ class Point:
     ) -> Output:
         """``f`` on the series whose degree-1 block is ``directions``, ``(R, *batch, *event)``.
 
-        ``top`` is the block of degree ``order``.
+        ``top`` is the block of degree ``order``. The structure is one of samples, ``per_sample``.
         """
-        structure.per_sample = True
         blocks = (self.x, directions, *(None,) * (order - 1))
         if top is not None:
             blocks = (*blocks[:order], top)

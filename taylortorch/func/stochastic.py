@@ -115,7 +115,7 @@ def biharmonic(
             u, v = draw(), draw()
             drawn = torch.cat([u + v, u - v, u, v])
             weights = point.x.new_tensor([2, 2, -4, -4]).repeat_interleave(samples) / samples
-        output = point.along(drawn, Collapsed(len(drawn), 4, weights), 4)
+        output = point.along(drawn, Collapsed(len(drawn), 4, weights, per_sample=True), 4)
         return output.block(4), output.value()
 
     return transform(who, evaluate, f, argnums, event_dims, return_value)

@@ -1,4 +1,4 @@
-"""The exact transforms."""
+"""Derivatives of functions along directions, and their first and second derivatives whole."""
 
 from __future__ import annotations
 
@@ -186,11 +186,11 @@ def _pure(point: Point, who: str, chunk_size: int | None, order: int) -> tuple[A
     """The pure derivatives of one order along each coordinate, ``(*out_shape, *event)``; value."""
 
     def part(numbers: range) -> tuple[Output, Any]:
-        output = point.along(point.units(numbers), Bundle(len(numbers)), order)
+        output = point.along(point.units(numbers), Bundle(len(numbers), per_sample=True), order)
         return output, output.rows(order, len(numbers))
 
     def shaped(*columns: Any) -> Any:
-        together = _joined(columns).movedim(0, -1)
+        together = _concatenated(columns).movedim(0, -1)
         together = together * math.factorial(order) if order > 1 else together
         return together.reshape(*together.shape[:-1], *point.event)
 
@@ -198,7 +198,7 @@ def _pure(point: Point, who: str, chunk_size: int | None, order: int) -> tuple[A
     return tree_map(shaped, *parts), value
 
 
-def _joined(blocks: Sequence[torch.Tensor]) -> torch.Tensor:
+def _concatenated(blocks: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.cat(tuple(blocks)) if len(blocks) > 1 else blocks[0]
 
 
@@ -261,7 +261,7 @@ def hessian(
         scale = scale.fill_diagonal_(2).reshape(-1)
 
         def shaped(*blocks: Any) -> Any:
-            pairs = _joined(blocks)[places].movedim(0, -1)
+            pairs = _concatenated(blocks)[places].movedim(0, -1)
             return (pairs * scale).reshape(*pairs.shape[:-1], *point.event, *point.event)
 
         return tree_map(shaped, *blocks), value

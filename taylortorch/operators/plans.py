@@ -1,4 +1,9 @@
-"""operators.plans."""
+"""What is asked for, as a plan: names to index sets, terms to directions or sums.
+
+``variables`` is asked by orders or by names, ``func.linear_operator`` by multi-indices and their
+coefficients. Which blocks are propagated for it is decided here, in integers and rational numbers,
+before any tensor is met.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +28,11 @@ from ..engine.private import constant_in_traces
 from ..engine.tensor import check_order
 from .powers import powers_of
 
+# --- names to index sets --------------------------------------------------------------------------
+
 
 def one_per_value(given: Any, names: list[str], default: Any, what: str) -> list[Any]:
+    """What is given for all variables, for each in turn, or by name, as a list of one for each."""
     if given is None:
         return [default] * len(names)
     if isinstance(given, Mapping):
@@ -39,7 +47,21 @@ def one_per_value(given: Any, names: list[str], default: Any, what: str) -> list
     return [given] * len(names)
 
 
+def index_set(counts: list[int], names: list[str], order: Any, derivatives: Any) -> IndexSet:
+    """The multi-indices over variables of so many coordinates that ``order=``, or the derivatives
+    asked for, need."""
+    if derivatives is None:
+        return of_order(counts, one_per_value(order, names, 2, "order"))
+    if order is not None:
+        raise ValueError(
+            "taylortorch.variables takes order= or derivatives=, not both: the derivatives say "
+            "how far each variable is expanded"
+        )
+    return of_derivatives(counts, names, derivatives)
+
+
 def of_order(counts: list[int], orders: list[int]) -> IndexSet:
+    """All multi-indices up to the order of each variable, and in total up to the highest."""
     for order in orders:
         check_order(order)
     highest = max(orders)
@@ -58,10 +80,8 @@ def of_order(counts: list[int], orders: list[int]) -> IndexSet:
     )
 
 
-# --- the derivatives asked for ------------------------------------------------------------------
-
-
 def of_derivatives(counts: list[int], names: list[str], asked: Any) -> IndexSet:
+    """The multi-indices that the derivatives asked for need, a Laplacian being one sum."""
     ends = list(itertools.accumulate(counts))
     coordinates = [range(end - count, end) for end, count in zip(ends, counts, strict=True)]
     wanted: list[MultiIndex] = []
@@ -115,10 +135,10 @@ def _positions(one: Any, names: list[str]) -> list[int]:
     return list(one)
 
 
+# --- terms to directions or sums ------------------------------------------------------------------
+
+# how much larger than an operator its parts along directions may be
 MOST_CANCELLED = 64
-
-
-"""How much larger than an operator its parts along directions may be."""
 
 
 def is_number(c: Any) -> bool:

@@ -32,7 +32,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from ..algebra.indices import MultiIndex
+from ..algebra.indices import MultiIndex, factorial
 from ..algebra.memo import memoised
 
 Direction = tuple[Fraction, ...]
@@ -252,7 +252,7 @@ def _essential(form: Form) -> tuple[list[int], list[list[Fraction]]] | None:
         return None
     slopes: dict[MultiIndex, list[Fraction]] = {}
     for index, c in form.items():
-        derivative = c * math.prod([math.factorial(count) for count in index])
+        derivative = c * factorial(index)
         for i, count in enumerate(index):
             if count:
                 lower = (*index[:i], count - 1, *index[i + 1 :])
@@ -432,7 +432,7 @@ def _columns(monomials: list[MultiIndex], directions: Sequence[tuple[int, ...]])
 
 
 def _multinomial(degree: int, index: MultiIndex) -> int:
-    return math.factorial(degree) // math.prod([math.factorial(count) for count in index])
+    return math.factorial(degree) // factorial(index)
 
 
 def _weights(columns: np.ndarray, target: np.ndarray) -> list[float] | None:

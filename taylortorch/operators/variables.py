@@ -1,6 +1,6 @@
 """Independent variables: the multivariate series that a model is evaluated on.
 
-``operators.py`` differentiates the results with respect to them.
+``derivatives.py`` differentiates the results with respect to them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from ..algebra.indices import Sum
 from ..algebra.structures import Multivariate
 from ..engine.tensor import TaylorTensor, check_value, wrap
-from .plans import of_derivatives, of_order, one_per_value
+from .plans import index_set, one_per_value
 
 
 class Origin:
@@ -170,15 +170,7 @@ def variables(
         event_shape(*pair, "taylortorch.variables") for pair in zip(values, dims, strict=True)
     ]
     counts = [math.prod(event) for event in events]
-    if derivatives is None:
-        indices = of_order(counts, one_per_value(order, names, 2, "order"))
-    elif order is not None:
-        raise ValueError(
-            "taylortorch.variables takes order= or derivatives=, not both: the derivatives say "
-            "how far each variable is expanded"
-        )
-    else:
-        indices = of_derivatives(counts, names, derivatives)
+    indices = index_set(counts, names, order, derivatives)
     structure = Multivariate(Origin(names, derivatives is not None), indices, TorchArrays)
     level = max(v._level + 1 if isinstance(v, TaylorTensor) else 0 for v in values)
     result, first = [], 0

@@ -1,4 +1,4 @@
-"""rules.bessel."""
+"""Bessel functions, in pairs that are each other's slopes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,6 @@ from ..engine.samples import Sample, call, t
 from ..engine.tensor import TaylorTensor, run
 
 ROOT_HALF, ROOT_2PI = math.sqrt(0.5), math.sqrt(2 * math.pi)
-
-
-# --- Bessel functions -----------------------------------------------------------------------------
 
 
 class _Known(torch.autograd.Function):

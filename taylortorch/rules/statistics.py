@@ -1,4 +1,4 @@
-"""rules.statistics."""
+"""Integrals over samples, statistics, and reductions into places that an index names."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """What verifies a rule: ``check_rule``, and the oracles it compares with."""
 
 from ..engine.samples import Sample, call, t
-from .check import check_rule
-from .diagnosis import Report
+from .check import Report, check_rule
 
 __all__ = ["Report", "Sample", "call", "check_rule", "t"]

@@ -1,84 +1,102 @@
-"""testing.diagnosis."""
+"""What the numbers of a wrong rule point to: the likely cause, as an author would name it."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from ..engine.samples import T
 from ..engine.tensor import TaylorTensor
-from .oracles import coefficients
+from .case import Case
+from .oracles import coefficients, largest_of
+from .samples import invoke
 
 
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """What ``check_rule`` checked.
-
-    ``oracle`` says what the coefficients were compared with, and why; ``checks`` what was checked;
-    ``refused`` which arguments the rule does not take as a series; ``error`` is the largest error
-    of a coefficient, relative to the largest entry of it.
-    """
-
-    function: str
-    samples: int
-    order: int
-    oracle: tuple[str, ...]
-    checks: tuple[str, ...]
-    refused: tuple[str, ...]
-    error: float
-
-    def __repr__(self) -> str:
-        lines = [
-            f"{self.function}: right to order {self.order} on {self.samples} "
-            f"sample{'s' * (self.samples != 1)}, to {self.error:.0e}",
-            *(f"  oracle: {oracle}" for oracle in self.oracle),
-            f"  checked: {', '.join(self.checks)}",
-            *(f"  refused: {refusal}" for refusal in self.refused),
-        ]
-        return "\n".join(lines)
-
-
-def labels(tree: Any, prefix: str, names: Sequence[str]) -> list[str]:
-    """What to call the tensors of a sample."""
-    if isinstance(tree, T):
-        return [prefix]
-    if not isinstance(tree, (list, tuple)):
-        return []
-    found = []
-    for n, item in enumerate(tree):
-        here = f"{prefix}[{n}]"
-        if not prefix:
-            here = f"argument {n + 1}" + (f", {names[n]}" if n < len(names) else "")
-        found += labels(item, here, names)
-    return found
+def cause(case: Case, chosen: tuple[int, ...], results: list[Any], n: int, k: int) -> str:
+    """A likely cause of a wrong ``c_k`` of result ``n``; empty where the numbers show none."""
+    entries, _ = case.expected[chosen]
+    got, want = coefficients(results[n], case.order)[k].detach(), entries[k][n]
+    if not isinstance(results[n], TaylorTensor):
+        return "a plain tensor came out: the series is lost, by .value, .detach() or numpy"
+    ratio = _ratio(got, want)
+    if len(chosen) > 1 and all((i,) in case.right for i in chosen):
+        return (
+            "each argument alone is right, so the mixed terms are wrong: the products of the "
+            "coefficients of several arguments"
+        )
+    if ratio == 0 and k == 1:
+        who = " and ".join(case.labels[i] for i in chosen)
+        return f"the result does not depend on {who}"
+    if k > 1 and _linear(case, chosen, got, n, k):
+        return (
+            "the derivative does not vary along the path: its own series is lost, by .value, "
+            ".detach() or a constant"
+        )
+    if ratio is not None and ratio < 0 and abs(ratio + 1) < 1e-4:
+        return "the sign"
+    if ratio is not None and k > 1 and abs(ratio / math.factorial(k) - 1) < 1e-4:
+        return f"derivatives where coefficients are meant: c_{k} is the derivative / {k}!"
+    if ratio is not None and k > 1 and abs(ratio * math.factorial(k) - 1) < 1e-4:
+        return f"one division by {k}! too many"
+    if ratio is not None:
+        return f"{'the derivative' if k == 1 else f'c_{k}'} is off by the factor {ratio:.4g}"
+    other = _swapped(case, chosen, got, n) if k == 1 and len(chosen) == 1 else ""
+    if other:
+        return other
+    if k == 1 and _affine(case, chosen, got - want, n):
+        return "the function is affine, not linear: its value at zero is added"
+    if k > 1:
+        return (
+            f"c_1 to c_{k - 1} are right: what is wrong is how the derivative itself is "
+            "expanded, or a product of lower coefficients is missing"
+        )
+    return ""
 
 
-def shown(tree: Any) -> str:
-    if isinstance(tree, T):
-        tree = tree.draw(torch.Generator())
-    if isinstance(tree, torch.Tensor):
-        return f"{str(tree.dtype).removeprefix('torch.')}{list(tree.shape)}"
-    if isinstance(tree, (list, tuple)):
-        inner = ", ".join(map(shown, tree))
-        if isinstance(tree, list):
-            return f"[{inner}]"
-        return f"({inner},)" if len(tree) == 1 else f"({inner})"
-    return repr(tree)
+def cause_of_gradient(got: torch.Tensor, want: torch.Tensor) -> str:
+    """A likely cause of a wrong gradient."""
+    ratio = _ratio(got, want)
+    if ratio == 0:
+        return (
+            "the gradient is cut off, by .detach(), .value, .item(), torch.no_grad() or numpy in "
+            "the rule"
+        )
+    if ratio is not None:
+        return f"the gradient is off by the factor {ratio:.4g}"
+    return "part of the gradient is cut off, or the rule is right at this point only"
 
 
-def largest_of(x: Any) -> float:
-    return float(x.detach().abs().max()) if x.numel() else 0.0
+def _swapped(case: Case, chosen: tuple[int, ...], got: torch.Tensor, n: int) -> str:
+    """Whether it is the derivative in another argument."""
+    (i,) = chosen
+    for j, path in enumerate(case.highest):
+        if j != i and path[0].shape == case.highest[i][0].shape:
+            moved = [p[:1] for p in case.highest]
+            moved[j] = [path[0], *case.highest[i][1 : case.order + 1]]
+            want = case.oracle.entries(moved, case.base)[0][1][n]
+            if largest_of(got - want) <= 1e-4 * largest_of(want):
+                return f"it is the derivative in {case.labels[j]}: the derivatives are swapped"
+    return ""
 
 
-def number_of(x: torch.Tensor, n: int) -> str:
-    return f"{x.flatten()[n].item():.8g}"
+def _linear(case: Case, chosen: Sequence[int], got: torch.Tensor, n: int, k: int) -> bool:
+    """Whether ``c_k`` is the first derivative times the coefficients of degree ``k`` alone."""
+    curve = [[p[0], p[k]] if i in chosen else p[:1] for i, p in enumerate(case.highest)]
+    want = case.oracle.entries(curve, case.base)[0][1][n]
+    return largest_of(got - want) <= 1e-6 * largest_of(want)
 
 
-def ratio_of(got: torch.Tensor, want: torch.Tensor) -> float | None:
+def _affine(case: Case, chosen: Sequence[int], off: torch.Tensor, n: int) -> bool:
+    """Whether the error is the value where these arguments are zero."""
+    zeros = [torch.zeros_like(v) if i in chosen else v for i, v in enumerate(case.values)]
+    with torch.no_grad():
+        at_zero = invoke(case.of.plain, case.sample, zeros)[n]
+    return largest_of(off - at_zero) <= 1e-6 * largest_of(at_zero)
+
+
+def _ratio(got: torch.Tensor, want: torch.Tensor) -> float | None:
     """The one factor between two tensors, if there is one."""
     got, want = got.detach(), want.detach().expand_as(got)
     scale = largest_of(want)
@@ -92,31 +110,3 @@ def ratio_of(got: torch.Tensor, want: torch.Tensor) -> float | None:
             return None
         factor = factor.real
     return factor if largest_of(got - factor * want) <= 1e-4 * scale * abs(factor) else None
-
-
-def rows_of_block(result: Any, order: int, count: int) -> list[torch.Tensor]:
-    """The coefficients of a bundle; those of a constant for every direction."""
-    if isinstance(result, TaylorTensor):
-        return list(result.coeffs)
-    return [result, *(torch.zeros((count, *result.shape)).to(result) for _ in range(order))]
-
-
-def on_line(result: Any, k: int, v: Sequence[float]) -> torch.Tensor:
-    """The coefficient of degree ``k`` along ``h = v t`` of a result in several variables."""
-    if not isinstance(result, TaylorTensor):
-        return coefficients(result, k)[k]
-    if k == 0:
-        return result.value
-    factors = [math.prod(c**n for c, n in zip(v, a, strict=True)) for a in result.multi_indices[k]]
-    rows = result.coeffs[k]
-    return torch.tensordot(torch.tensor(factors).to(rows), rows, 1)
-
-
-def mixed(result: Any, index: tuple[int, ...]) -> torch.Tensor:
-    """The coefficient at a multi-index of a result in several variables."""
-    k = sum(index)
-    if not isinstance(result, TaylorTensor):
-        return coefficients(result, k)[k]
-    if k == 0:
-        return result.value
-    return result.coeffs[k][result.multi_indices[k].index(index)]

@@ -161,7 +161,7 @@ def _chebyshev(count: int) -> torch.Tensor:
     return rows
 
 
-def _joined(outputs: Sequence[torch.Tensor]) -> torch.Tensor:
+def _as_vector(outputs: Sequence[torch.Tensor]) -> torch.Tensor:
     parts = [torch.view_as_real(o) if o.is_complex() else o for o in outputs]
     return torch.cat([part.detach().reshape(-1).to(torch.float64).cpu() for part in parts])
 
@@ -207,7 +207,7 @@ class Opaque:
 
     def entries(self, curve: list[Path], base: Sequence[torch.Tensor]) -> tuple[list, list]:
         def at(t: float) -> torch.Tensor:
-            return _joined(self.f([_at(path, t) for path in curve]))
+            return _as_vector(self.f([_at(path, t) for path in curve]))
 
         with torch.no_grad():
             found = Differences(_order(curve)).coefficients(at)
@@ -218,7 +218,7 @@ class Opaque:
         self, curve: list[Path], tangent: list[Path], weights: Sequence[torch.Tensor]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The derivatives of ``sum(weights * c_k)`` as the coefficients move along ``tangent``."""
-        w = _joined(weights)
+        w = _as_vector(weights)
 
         @functools.cache
         def moved(s: float) -> list[Path]:
@@ -230,7 +230,7 @@ class Opaque:
             ]
 
         def values(s: float, t: float) -> torch.Tensor:
-            return (w * _joined(self.f([_at(path, t) for path in moved(s)]))).sum()[None]
+            return (w * _as_vector(self.f([_at(path, t) for path in moved(s)]))).sum()[None]
 
         with torch.no_grad():
             slopes, errors = Differences(_order(curve)).mixed(values)
@@ -242,7 +242,7 @@ def _order(curve: list[Path]) -> int:
 
 
 def _split(row: torch.Tensor, like: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """A row of ``_joined`` in parts again."""
+    """A row of ``_as_vector`` in parts again."""
     shapes = [(*o.shape, 2) if o.is_complex() else tuple(o.shape) for o in like]
     parts = row.split([math.prod(shape) for shape in shapes])
     return [
@@ -276,3 +276,8 @@ def leaves_of(total: torch.Tensor) -> dict[int, torch.Tensor]:
             if leaf is not None:
                 found[id(leaf)] = leaf
     return found
+
+
+def largest_of(x: Any) -> float:
+    """The largest magnitude of an entry."""
+    return float(x.detach().abs().max()) if x.numel() else 0.0

@@ -1,4 +1,4 @@
-"""testing.samples."""
+"""The calls that a rule is checked with: made of what the user gives, filled, called and named."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import Any
 import torch
 
 from ..engine.samples import Sample, T
-
-# --- samples ------------------------------------------------------------------------------------
 
 
 class _Given(T):
@@ -24,7 +22,21 @@ class _Given(T):
         return self.tensor.clone()  # type: ignore[attr-defined]
 
 
+def as_samples(given: Any) -> list[Sample]:
+    """What the user gives as samples; tensors in them stand for themselves."""
+    if isinstance(given, (str, torch.Tensor, Sample)):
+        raise TypeError(
+            "taylortorch.testing.check_rule takes a list of samples, each a tuple of arguments: "
+            "check_rule(f, [(x, y)])"
+        )
+    samples = [as_sample(sample) for sample in given]
+    if not samples:
+        raise TypeError("taylortorch.testing.check_rule: no samples, so nothing would be checked")
+    return samples
+
+
 def as_sample(given: Any) -> Sample:
+    """One sample call, from a call or a tuple of arguments."""
     if isinstance(given, Sample):
         if tensors_in((given.args, tuple(given.kwargs.values()))):
             return given
@@ -92,3 +104,32 @@ def subsets(count: int) -> list[tuple[int, ...]]:
     indices = range(count)
     every = [s for r in range(1, count + 1) for s in itertools.combinations(indices, r)]
     return every if count <= 3 else [(i,) for i in indices] + [tuple(indices)]
+
+
+def labels(tree: Any, prefix: str, names: Sequence[str]) -> list[str]:
+    """What to call the tensors of a sample."""
+    if isinstance(tree, T):
+        return [prefix]
+    if not isinstance(tree, (list, tuple)):
+        return []
+    found = []
+    for n, item in enumerate(tree):
+        here = f"{prefix}[{n}]"
+        if not prefix:
+            here = f"argument {n + 1}" + (f", {names[n]}" if n < len(names) else "")
+        found += labels(item, here, names)
+    return found
+
+
+def shown(tree: Any) -> str:
+    """A sample's arguments as text, tensors by dtype and shape."""
+    if isinstance(tree, T):
+        tree = tree.draw(torch.Generator())
+    if isinstance(tree, torch.Tensor):
+        return f"{str(tree.dtype).removeprefix('torch.')}{list(tree.shape)}"
+    if isinstance(tree, (list, tuple)):
+        inner = ", ".join(map(shown, tree))
+        if isinstance(tree, list):
+            return f"[{inner}]"
+        return f"({inner},)" if len(tree) == 1 else f"({inner})"
+    return repr(tree)

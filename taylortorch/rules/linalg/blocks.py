@@ -1,4 +1,4 @@
-"""rules.linalg.blocks."""
+"""Blocks whose last two axes are a matrix: products, transposes, and the frame of a function."""
 
 from __future__ import annotations
 
@@ -18,9 +18,6 @@ from ...engine.registry import Evaluator, UnsupportedFunction, name_of
 from ...engine.tensor import TaylorTensor, innermost, run
 
 Blocks = Sequence[Any]
-
-
-# --- blocks of matrices ---------------------------------------------------------------------------
 
 
 # the names that torch gives some first arguments, whatever the documentation calls them
@@ -76,13 +73,13 @@ def matrix_product(s: Structure, i: int, a: Any, j: int, b: Any) -> Any:
     return s.product(torch.matmul, (i, j), (a, b))
 
 
-def convolve(s: Structure, k: int, a: Blocks, b: Blocks, degrees: range) -> Any:
+def convolve_matrices(s: Structure, k: int, a: Blocks, b: Blocks, degrees: range) -> Any:
     """``sum_i a_i b_{k-i}`` over the given degrees ``i`` of the first factor."""
     return series.total(matrix_product(s, i, a[i], k - i, b[k - i]) for i in degrees)
 
 
 def scaled(s: Structure, k: int, a: Blocks, w: Blocks, degrees: range) -> Any:
-    """As ``convolve``, for a diagonal second factor kept as one row: it scales columns."""
+    """As ``convolve_matrices``, for a diagonal second factor kept as one row: it scales columns."""
     return series.total(series.product(s, i, a[i], k - i, w[k - i]) for i in degrees)
 
 
@@ -93,7 +90,7 @@ def minus(a: Any, b: Any) -> Any:
     return -b if a is None else a - b
 
 
-def times(a: Any, b: Any) -> Any:
+def matmul(a: Any, b: Any) -> Any:
     """The matrix product with a factor of degree 0."""
     return None if a is None or b is None else torch.matmul(a, b)
 

@@ -1,4 +1,4 @@
-"""rules.linalg.built."""
+"""Functions of matrices made of products and factors: pseudo-inverses, exponentials, powers."""
 
 from __future__ import annotations
 
@@ -17,18 +17,16 @@ from ...engine.tensor import TaylorTensor, innermost
 from .blocks import (
     Blocks,
     adjoint,
-    convolve,
+    convolve_matrices,
     framed,
     identity,
     is_traced,
     like,
+    matmul,
     minus,
-    times,
     value_of,
 )
 from .factors import with_value
-
-# --- built from them ------------------------------------------------------------------------------
 
 
 def _has_full_rank(A: Any, rtol: Any = None, atol: Any = None) -> bool:
@@ -66,18 +64,20 @@ def _pinv_blocks(s: Structure, A: Blocks, P0: Any) -> list[Any]:
     Aleft: list[Any] = [None]
     for k in range(1, len(A)):
         inside, through = range(k), range(1, k + 1)
-        PA.append(convolve(s, k, P, slope, inside))
-        rightA.append(convolve(s, k, right, slopeH, inside))
-        Aleft.append(convolve(s, k, slopeH, left, through))
-        rest = series.total((convolve(s, k, rightA, E, through), convolve(s, k, F, Aleft, inside)))
-        rest = minus(rest, convolve(s, k, PA, P, through))
+        PA.append(convolve_matrices(s, k, P, slope, inside))
+        rightA.append(convolve_matrices(s, k, right, slopeH, inside))
+        Aleft.append(convolve_matrices(s, k, slopeH, left, through))
+        rest = series.total(
+            (convolve_matrices(s, k, rightA, E, through), convolve_matrices(s, k, F, Aleft, inside))
+        )
+        rest = minus(rest, convolve_matrices(s, k, PA, P, through))
         P.append(series.times(rest, 1, k))
         PH.append(adjoint(P[k]))
         every = range(k + 1)
-        E.append(minus(None, convolve(s, k, A, P, every)))
-        F.append(minus(None, convolve(s, k, P, A, every)))
-        right.append(convolve(s, k, P, PH, every))
-        left.append(convolve(s, k, PH, P, every))
+        E.append(minus(None, convolve_matrices(s, k, A, P, every)))
+        F.append(minus(None, convolve_matrices(s, k, P, A, every)))
+        right.append(convolve_matrices(s, k, P, PH, every))
+        left.append(convolve_matrices(s, k, PH, P, every))
     return P
 
 
@@ -100,14 +100,14 @@ def _rank_lasts(s: Structure, A: Blocks, P0: Any) -> list[torch.Tensor]:
     size = _size(s, 0, A[0])
     result = [_size(s, 0, torch.matmul(E, A[0])) <= tolerance * size]
     for k in range(1, len(A)):
-        DB.append(convolve(s, k, A, B, range(1, k + 1)))
-        B.append(minus(None, times(P0, DB[k])))
+        DB.append(convolve_matrices(s, k, A, B, range(1, k + 1)))
+        B.append(minus(None, matmul(P0, DB[k])))
         inside = range(1, k)
-        part = minus(A[k], convolve(s, k, DB, A, inside))
+        part = minus(A[k], convolve_matrices(s, k, DB, A, inside))
         scale = _size(s, k, A[k]) + sum(
             _size(s, i, DB[i]) * _size(s, k - i, A[k - i]) for i in inside
         )
-        outside = times(times(E, part), F)
+        outside = matmul(matmul(E, part), F)
         result.append(_size(s, k, outside) <= tolerance * scale + 0 * size)
     return result
 

@@ -1,4 +1,4 @@
-"""rules.linalg.determinants."""
+"""Determinants and their logarithms, at singular matrices too."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from ...engine.tensor import innermost
 from .blocks import Blocks, framed, identity, is_traced, like
 from .built import orders
 from .systems import inverse_blocks
-
-# --- determinants ---------------------------------------------------------------------------------
 
 
 def _trace_of_product(a: Any, b: Any) -> Any:

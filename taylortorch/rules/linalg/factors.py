@@ -1,4 +1,4 @@
-"""rules.linalg.factors."""
+"""Factorisations: Cholesky, LU, QR and LDL, solved degree by degree from what defines them."""
 
 from __future__ import annotations
 
@@ -18,19 +18,17 @@ from ...engine.tensor import innermost
 from .blocks import (
     Blocks,
     adjoint,
-    convolve,
+    convolve_matrices,
     framed,
     hermitian,
     identity,
     is_traced,
     like,
+    matmul,
     minus,
     real_diagonal,
-    times,
     value_of,
 )
-
-# --- factorisations -------------------------------------------------------------------------------
 
 
 def cholesky(func: Callable, A: Any, upper: bool = False, *, check_errors: bool = False) -> Any:
@@ -49,8 +47,8 @@ def cholesky(func: Callable, A: Any, upper: bool = False, *, check_errors: bool 
     inverse = torch.linalg.solve_triangular(L[0], eye, upper=False)
     half = torch.tril(torch.ones_like(eye)) - eye / 2
     for k in range(1, len(a)):
-        rest = minus(a[k], convolve(s, k, L, LH, range(1, k)))
-        middle = times(times(inverse, rest), adjoint(inverse))
+        rest = minus(a[k], convolve_matrices(s, k, L, LH, range(1, k)))
+        middle = matmul(matmul(inverse, rest), adjoint(inverse))
         L.append(None if middle is None else torch.matmul(L[0], middle * half))
         LH.append(adjoint(L[k]))
     result = frame.wrap([y0, *(LH if upper else L)[1:]])
@@ -62,7 +60,7 @@ def _lu_blocks(s: Structure, A: Blocks, L0: Any, U0: Any) -> tuple[list[Any], li
     splits into ``L_0^{-1} L_k``, strictly lower, and ``U_k U_0^{-1}``, upper triangular."""
     L, U = [L0], [U0]
     for k in range(1, len(A)):
-        rest = minus(A[k], convolve(s, k, L, U, range(1, k)))
+        rest = minus(A[k], convolve_matrices(s, k, L, U, range(1, k)))
         if rest is None:
             L.append(None)
             U.append(None)
@@ -180,8 +178,8 @@ def _qr_blocks(s: Structure, A: Blocks, Q0: Any, R0: Any) -> tuple[list[Any], li
     """
     Q, R, QH = [Q0], [R0], [adjoint(Q0)]
     for k in range(1, len(A)):
-        C = minus(A[k], convolve(s, k, Q, R, range(1, k)))
-        H = convolve(s, k, QH, Q, range(1, k))
+        C = minus(A[k], convolve_matrices(s, k, Q, R, range(1, k)))
+        H = convolve_matrices(s, k, QH, Q, range(1, k))
         if C is None and H is None:
             for blocks in (Q, R, QH):
                 blocks.append(None)
@@ -393,14 +391,14 @@ def ldl_factor(
     L, D, LT, LD = [L0], [D0], [transpose(L0)], [torch.matmul(L0, D0)]
     for k in range(1, len(a)):
         inside = range(1, k)
-        known = convolve(s, k, L, D, inside)
-        rest = None if a[k] is None else times(times(PT, (a[k] + transpose(a[k])) / 2), P)
-        rest = minus(rest, convolve(s, k, LD, LT, inside))
-        M = times(times(inverse, minus(rest, times(known, LT[0]))), transpose(inverse))
+        known = convolve_matrices(s, k, L, D, inside)
+        rest = None if a[k] is None else matmul(matmul(PT, (a[k] + transpose(a[k])) / 2), P)
+        rest = minus(rest, convolve_matrices(s, k, LD, LT, inside))
+        M = matmul(matmul(inverse, minus(rest, matmul(known, LT[0]))), transpose(inverse))
         D.append(None if M is None else M * layout.blocks)
-        L.append(None if M is None else times(times(L0, M * layout.lower()), inverse_D))
+        L.append(None if M is None else matmul(matmul(L0, M * layout.lower()), inverse_D))
         LT.append(None if M is None else transpose(L[k]))
-        LD.append(series.total((known, times(L[k], D0), times(L0, D[k]))))
+        LD.append(series.total((known, matmul(L[k], D0), matmul(L0, D[k]))))
     packed = layout.pack(frame.wrap(L), frame.wrap(D))
     return like(plain, (with_value(packed, plain[0]), *plain[1:]))
 

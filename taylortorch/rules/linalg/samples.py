@@ -1,4 +1,4 @@
-"""rules.linalg.samples."""
+"""Matrices that linear algebra is smooth at: regular, definite, with separated eigenvalues."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import dataclasses
 import torch
 
 from ...engine.samples import T
-
-# --- the tables -----------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""rules.linalg.spectra."""
+"""Eigenvalues and singular values, with their vectors where these are unique."""
 
 from __future__ import annotations
 
@@ -16,21 +16,19 @@ from .blocks import (
     Blocks,
     adjoint,
     as_row,
-    convolve,
+    convolve_matrices,
     framed,
     hermitian,
     identity,
     like,
+    matmul,
     minus,
     real_diagonal,
     rows_to_vectors,
     scaled,
-    times,
     value_of,
 )
 from .factors import with_value
-
-# --- eigenvalues, singular values -----------------------------------------------------------------
 
 
 def _gaps(w: Any, keep: Any) -> Any:
@@ -62,25 +60,25 @@ def _eigen_blocks(
     order = len(A) - 1
     eye = identity(V0)
     gaps = _gaps(w0, eye)
-    M = [None] + [times(times(inverse, b), V0) for b in A[1:]]
+    M = [None] + [matmul(matmul(inverse, b), V0) for b in A[1:]]
     w: list[Any] = [torch.unsqueeze(w0, -2)]
     W: list[Any] = [eye]
     V: list[Any] = [V0]
     VH: list[Any] = [adjoint(V0)]
     for k in range(1, order + 1):
-        rest = convolve(s, k, M, W, range(1, k + 1))
+        rest = convolve_matrices(s, k, M, W, range(1, k + 1))
         rest = minus(rest, scaled(s, k, W, w, range(1, k)))
         w.append(as_row(rest))
         if k == order and not vectors:
             break
         off = None if rest is None else rest * (1 - eye) / gaps
         # the norms: V_0^H V_k + V_k^H V_0 + sum_{0<i<k} V_i^H V_{k-i} vanishes on the diagonal
-        part = times(V0, off)
-        inner = convolve(s, k, VH, V, range(1, k))
-        size = series.total((None if part is None else 2 * times(VH[0], part), inner))
+        part = matmul(V0, off)
+        inner = convolve_matrices(s, k, VH, V, range(1, k))
+        size = series.total((None if part is None else 2 * matmul(VH[0], part), inner))
         turn = None if size is None else real_diagonal(size) / -2
         W.append(series.total((off, turn)))
-        V.append(series.total((part, times(V0, turn))))
+        V.append(series.total((part, matmul(V0, turn))))
         VH.append(adjoint(V[k]))
     return w, V
 
@@ -136,10 +134,10 @@ def _svd_blocks(
     gaps = _gaps(S0, eye) * (row + column) * (1 - eye) + eye
     divisor = torch.where(torch.abs(row) <= _noise(S0), 0.0, row)
     UH0 = torch.adjoint(U0)
-    AV = [None] + [times(b, V0) for b in A[1:]]
-    P = [None] + [times(UH0, b) for b in AV[1:]]
+    AV = [None] + [matmul(b, V0) for b in A[1:]]
+    P = [None] + [matmul(UH0, b) for b in AV[1:]]
     square = U0.shape[-2] == U0.shape[-1]
-    Q = [None if square else minus(b, times(U0, p)) for b, p in zip(AV, P, strict=True)]
+    Q = [None if square else minus(b, matmul(U0, p)) for b, p in zip(AV, P, strict=True)]
     PH, QH = [adjoint(b) for b in P], [adjoint(b) for b in Q]
     S: list[Any] = [row]
     X: list[Any] = [eye]
@@ -148,8 +146,13 @@ def _svd_blocks(
     XH, ZH, NH = [eye], [eye], [None]
     for k in range(1, order + 1):
         inside = range(1, k)
-        E = minus(convolve(s, k, P, Z, range(1, k + 1)), scaled(s, k, X, S, inside))
-        F = series.total((convolve(s, k, PH, X, range(1, k + 1)), convolve(s, k, QH, N, inside)))
+        E = minus(convolve_matrices(s, k, P, Z, range(1, k + 1)), scaled(s, k, X, S, inside))
+        F = series.total(
+            (
+                convolve_matrices(s, k, PH, X, range(1, k + 1)),
+                convolve_matrices(s, k, QH, N, inside),
+            )
+        )
         F = minus(F, scaled(s, k, Z, S, inside))
         both = series.total((E, F))
         S.append(None if both is None else as_row(real_diagonal(both)) / 2)
@@ -164,19 +167,21 @@ def _svd_blocks(
                 twist = (E - F) * eye
                 phase = (twist - real_diagonal(twist)) / 4 / divisor
                 Xk, Zk = Xk + phase, Zk - phase
-        turned = convolve(s, k, ZH, Z, inside)
+        turned = convolve_matrices(s, k, ZH, Z, inside)
         Zk = minus(Zk, None if turned is None else real_diagonal(turned) / 2)
-        turned = series.total((convolve(s, k, XH, X, inside), convolve(s, k, NH, N, inside)))
+        turned = series.total(
+            (convolve_matrices(s, k, XH, X, inside), convolve_matrices(s, k, NH, N, inside))
+        )
         Xk = minus(Xk, None if turned is None else real_diagonal(turned) / 2)
         X.append(Xk)
         Z.append(Zk)
-        out = minus(convolve(s, k, Q, Z, range(1, k + 1)), scaled(s, k, N, S, inside))
+        out = minus(convolve_matrices(s, k, Q, Z, range(1, k + 1)), scaled(s, k, N, S, inside))
         N.append(None if out is None else out / divisor)
         XH.append(adjoint(Xk))
         ZH.append(adjoint(Zk))
         NH.append(adjoint(N[k]))
-    U = [series.total((times(U0, x), n)) for x, n in zip(X, N, strict=True)]
-    V = [times(V0, z) for z in Z]
+    U = [series.total((matmul(U0, x), n)) for x, n in zip(X, N, strict=True)]
+    V = [matmul(V0, z) for z in Z]
     return U, S, V
 
 
@@ -211,7 +216,7 @@ def _completed(U: Any, U0: Any) -> Any:
     g, s = G._blocks, G._structure
     root: list[Any] = [torch.zeros_like(g[0]) + identity(g[0])]
     for degree in range(1, len(g)):
-        rest = minus(g[degree], convolve(s, degree, root, root, range(1, degree)))
+        rest = minus(g[degree], convolve_matrices(s, degree, root, root, range(1, degree)))
         root.append(None if rest is None else rest / 2)
     closest = torch.linalg.solve(wrap(root, s, G._level), Z, left=False)
     return torch.cat([U, with_value(closest, extra)], -1)

@@ -1,4 +1,4 @@
-"""rules.linalg.systems."""
+"""Linear systems and inverses."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ import torch
 
 from ...algebra.structures import Structure
 from ...engine.kinds import value
-from .blocks import Blocks, convolve, framed, identity, like, minus
-
-# --- linear systems -------------------------------------------------------------------------------
+from .blocks import Blocks, convolve_matrices, framed, identity, like, minus
 
 
 def solved(
@@ -21,7 +19,11 @@ def solved(
     """``A X = B`` (or ``X A = B``): ``X_k = A_0^{-1} (B_k - sum_{i>=1} A_i X_{k-i})``."""
     X = [X0]
     for k in range(1, len(A)):
-        known = convolve(s, k, A, X, range(1, k + 1)) if left else convolve(s, k, X, A, range(k))
+        known = (
+            convolve_matrices(s, k, A, X, range(1, k + 1))
+            if left
+            else convolve_matrices(s, k, X, A, range(k))
+        )
         rest = minus(B[k], known)
         X.append(None if rest is None else invert(rest))
     return X
