@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from taylortorch.engine.registry import name_of
+
 
 def _layer_norm(x: Any, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
     axes = tuple(range(-len(shape), 0))
@@ -441,3 +443,30 @@ REFERENCES = {
         x.flatten() if dim is None else x
     ),
 }
+
+
+def _one_by_one(single: Callable) -> Callable:
+    """torch's backward of lists fails where one tensor is given for all of them."""
+
+    def at(n: int, argument: Any) -> Any:
+        packed = isinstance(argument, torch.Tensor) and argument.ndim == 1
+        return argument[n] if packed or isinstance(argument, (list, tuple)) else argument
+
+    return lambda inputs, *args, **kwargs: [
+        single(x, *(at(n, a) for a in args), **{name: at(n, a) for name, a in kwargs.items()})
+        for n, x in enumerate(inputs)
+    ]
+
+
+OF_LISTS = {
+    f"torch.foreach.{name}": _one_by_one(getattr(torch, name))
+    for name in ("add", "mul", "div", "addcmul", "addcdiv")
+}
+
+
+def reference_for(function: Any, references: dict[str, Callable] = REFERENCES) -> Callable:
+    """What has the derivatives that the function should have: mostly the function itself."""
+    name = name_of(function)
+    if name.startswith("torch.foreach."):
+        return OF_LISTS.get(name, function)
+    return references.get(name.split(".")[-1], function)

@@ -23,7 +23,7 @@ from taylortorch.testing import laws
 from taylortorch.testing.samples import filled, invoke, outputs_of, tensors_in
 from tests.calls import accepts, draw
 from tests.oracle import along, contracted
-from tests.references import REFERENCES
+from tests.references import REFERENCES, reference_for
 
 # what torch itself cannot differentiate in reverse mode
 NO_BACKWARD = (
@@ -265,7 +265,7 @@ def test_gradients_of_a_coefficient_by_reverse_mode(function: Any, sample: Sampl
     values = [path[0].requires_grad_() for path in paths]
     plain = invoke(function, sample, values)
     weights = weights_for(plain)
-    reference = REFERENCES.get(name_of(function).split(".")[-1], function)
+    reference = reference_for(function)
     results = invoke(function, sample, [tt.TaylorTensor.from_coeffs(p) for p in paths])
     expected = along(lambda xs: invoke(reference, sample, xs), paths, 2, weights)
     for k in (0, 1, 2):
@@ -281,7 +281,7 @@ def test_the_first_derivative_is_right_to_the_last_digits(function: Any, sample:
     paths = draw(sample, 1)
     weights = weights_for(invoke(function, sample, [p[0] for p in paths]))
     results = invoke(function, sample, [tt.TaylorTensor.from_coeffs(p) for p in paths])
-    reference = IN_FULL_PRECISION.get(name_of(function).split(".")[-1], function)
+    reference = reference_for(function, IN_FULL_PRECISION)
     expected = along(lambda xs: invoke(reference, sample, xs), paths, 1, weights)[1].detach()
     if results[0].dtype not in (torch.float32, torch.complex64):
         torch.testing.assert_close(

@@ -18,7 +18,7 @@ from taylortorch.engine.samples import Sample
 from taylortorch.testing.samples import filled, invoke, subsets
 from tests.calls import accepts, draw
 from tests.oracle import along, contracted
-from tests.references import REFERENCES
+from tests.references import reference_for
 
 ORDERS = (1, 2, 3, 5)
 
@@ -54,7 +54,7 @@ def test_against_reverse_mode(function: Any, sample: Sample) -> None:
                 torch.rand(o.shape, generator=generator, dtype=torch.float64).to(o.dtype)
                 for o in plain
             ]
-            reference = REFERENCES.get(name_of(function).split(".")[-1], function)
+            reference = reference_for(function)
             expected = along(functools.partial(invoke, reference, sample), curve, order, weights)
             for result, value in zip(results, plain, strict=True):
                 c0 = result.value if isinstance(result, tt.TaylorTensor) else result
@@ -123,7 +123,7 @@ def test_high_order(function: Any, sample: Sample) -> None:
     weights = [
         torch.rand(o.shape, generator=generator, dtype=torch.float64).to(o.dtype) for o in plain
     ]
-    reference = REFERENCES.get(name_of(function).split(".")[-1], function)
+    reference = reference_for(function)
     expected = along(functools.partial(invoke, reference, sample), paths, order, weights)
     single = results[0].dtype == torch.float32
     for k in range(order + 1):

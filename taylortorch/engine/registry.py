@@ -8,6 +8,7 @@ with the sample calls from which its tests and its line in the documentation are
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -42,6 +43,10 @@ REFUSED: dict[Any, str] = {}
 ROWS: list[Rule] = []
 
 
+# rows of other versions of torch: documented, but without functions
+ROWS_OF_OTHERS: list[Rule] = []
+
+
 NAMES: dict[Any, str] = {}
 
 
@@ -62,6 +67,8 @@ class Rule:
     functions: tuple[Any, ...]
     in_place: tuple[Any, ...]
     samples: tuple[Sample, ...]
+    since: str | None = None
+    until: str | None = None
 
 
 _NAMESPACES = (
@@ -71,6 +78,17 @@ _NAMESPACES = (
     ("torch.special", torch.special),
     *SPACES,
 )
+
+
+def _version(text: str) -> tuple[int, ...]:
+    # a nightly build of 2.14 is 2.14 here, though packaging puts it before
+    return tuple(int(number) for number in re.findall(r"\d+", text)[:2])
+
+
+def holds_here(since: str | None = None, until: str | None = None) -> bool:
+    """Whether this torch is of version ``since`` or newer, and older than ``until``."""
+    here = _version(torch.__version__)
+    return (since is None or here >= _version(since)) and (until is None or here < _version(until))
 
 
 def resolve(name: str) -> list[Any]:
@@ -121,16 +139,23 @@ def add_rule(
     evaluate: Evaluator,
     samples: Iterable[Sample] = (),
     in_place: Callable[[Callable], Evaluator] | None = None,
+    since: str | None = None,
+    until: str | None = None,
 ) -> None:
     """Serve every callable that ``names`` (separated by spaces) stands for.
 
     ``in_place`` makes, from an out-of-place function, the evaluator of its in-place form; given
-    one, every existing ``name_`` and ``__iname__`` is served too.
+    one, every existing ``name_`` and ``__iname__`` is served too. ``since`` and ``until`` say which
+    versions of torch have the functions, the latter excluded; in others the row is only
+    documented.
 
     Raises:
         LookupError: a name stands for nothing.
         ValueError: a callable has a rule already.
     """
+    if not holds_here(since, until):
+        ROWS_OF_OTHERS.append(Rule(names, kind, says, (), (), tuple(samples), since, until))
+        return
     functions = tuple(_first_of(names.split()))
     written: dict[Any, Any] = {}
     if in_place is not None:
@@ -150,7 +175,8 @@ def add_rule(
     for function, out_of_place in written.items():
         assert in_place is not None
         claim(function, in_place(out_of_place))
-    ROWS.append(Rule(names.split()[0], kind, says, functions, tuple(written), tuple(samples)))
+    row = (names.split()[0], kind, says, functions, tuple(written), tuple(samples), since, until)
+    ROWS.append(Rule(*row))
 
 
 def claim(function: Any, evaluate: Evaluator) -> None:

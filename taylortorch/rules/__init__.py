@@ -13,6 +13,7 @@ Read in this order; every file is mostly data.
 * ``products``: matmul, linear, einsum, conv ...
 * ``linalg``: solve, inv, det, cholesky, qr, eigh, svd ... (equations solved degree by degree)
 * ``composites``: softmax, layer_norm, dropout ... (torch code on TaylorTensors)
+* ``foreach``: torch.foreach, each function at every position of its lists
 * ``fourier``: torch.fft, stft and istft
 * ``recurrent``: RNN, LSTM, GRU and their cells, unrolled
 * ``bessel``: Bessel functions
@@ -33,6 +34,7 @@ from . import (
     bessel,
     composites,
     elementwise,
+    foreach,
     fourier,
     indexing,
     joining,
@@ -60,6 +62,7 @@ __all__ = [
     "bessel",
     "composites",
     "elementwise",
+    "foreach",
     "fourier",
     "indexing",
     "joining",

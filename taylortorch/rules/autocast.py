@@ -15,7 +15,15 @@ from typing import Any
 
 import torch
 
-from ..engine.registry import ROWS, RULES, TRACED, Evaluator, identity, resolve
+from ..engine.registry import (
+    ROWS,
+    ROWS_OF_OTHERS,
+    RULES,
+    TRACED,
+    Evaluator,
+    identity,
+    resolve,
+)
 from ..engine.tensor import flatten, innermost, run
 
 LOSSES = """
@@ -99,10 +107,11 @@ def follow_autocast() -> None:
     exact = [function for name in EXACT.split() for function in resolve(name)]
     exact += [function for row in ROWS if row.kind == "equation" for function in row.functions]
     policies: dict[Any, Policies] = {f: {"cpu": _its_own, "cuda": _its_own} for f in exact}
+    absent = {name for row in ROWS_OF_OTHERS for name in row.name.split()}
     for table, dtype in ((SINGLE, _single), (REDUCED, torch.get_autocast_dtype)):
         for device, names in table.items():
             for name in names.split():
-                for function in resolve(name):
+                for function in () if name in absent else resolve(name):
                     policies.setdefault(function, {})[device] = dtype
     for function, on_devices in policies.items():
         RULES[function] = evaluate = _as_autocast(RULES[function], on_devices)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from ..engine.kinds import composite
-from ..engine.registry import add_rule
+from ..engine.registry import add_rule, holds_here
 from ..engine.samples import Sample, call, t
 from .bodies import own_body
 
@@ -251,7 +251,8 @@ def _linear_cross_entropy(*args: Any, options: Any = None, **kwargs: Any) -> Any
     return _LINEAR_CROSS_ENTROPY(*args, **kwargs)
 
 
-_LINEAR_CROSS_ENTROPY = own_body(F.linear_cross_entropy)
+_SINCE = "2.13"
+_LINEAR_CROSS_ENTROPY = own_body(F.linear_cross_entropy) if holds_here(_SINCE) else F.cross_entropy
 
 # --- connectionist temporal classification --------------------------------------------------------
 
@@ -469,4 +470,5 @@ add_rule(
     "torch's own body",
     composite(_linear_cross_entropy),
     [call(t(3, 2), t(4, 2), CLASSES, linear_bias=t(4))],
+    since=_SINCE,
 )

@@ -9,7 +9,7 @@ import fnmatch
 
 import torch
 
-from ..engine.registry import LEAKS, refuse
+from ..engine.registry import LEAKS, holds_here, refuse
 
 TABLE = {
     "data_ptr untyped_storage storage storage_type __dlpack__ __dlpack_device__ const_data_ptr": (
@@ -63,6 +63,9 @@ TABLE = {
     "resize_as_sparse_ sparse_resize_ sparse_resize_and_clear_": (
         "it is for sparse tensors, and a series is dense; use x.value"
     ),
+    "_update_names align_as align_to has_names refine_names rename rename_": (
+        "a series has no named axes; use x.permute(...), or name the axes of x.value"
+    ),
     "to_mkldnn": "a series is dense; use x.value",
     "to_sparse to_sparse_csr to_sparse_csc to_sparse_bsr to_sparse_bsc sparse_mask": (
         "a series is dense; use x.value where no derivative through it is needed. An entry that "
@@ -115,10 +118,15 @@ def _matching(name: str) -> list[str]:
     return fnmatch.filter({*dir(torch), *dir(torch.Tensor)}, name)
 
 
+# the versions of torch that have a name, where not all do
+SINCE = {"const_data_ptr": "2.13"}
+UNTIL = dict.fromkeys(
+    ["_update_names", "align_as", "align_to", "has_names", "refine_names", "rename", "rename_"],
+    "2.13",
+)
+
 for names, reason in TABLE.items():
     for pattern in names.split():
-        for name in _matching(pattern):
-            try:
+        if holds_here(SINCE.get(pattern), UNTIL.get(pattern)):
+            for name in _matching(pattern):
                 refuse(name, reason)
-            except (LookupError, AttributeError):
-                continue

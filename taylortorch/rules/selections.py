@@ -1,8 +1,9 @@
 """Functions that are linear on each piece: ``c_0`` picks the piece.
 
-At kinks and ties they do what torch's autograd does: the slope of relu and abs at 0 is 0, a maximum
-of equal operands gives half to each, ``amax`` and ``max()`` share equally among the largest
-entries, ``max(dim)`` and ``sort`` follow the index they return.
+At kinks and ties they do what torch's autograd does: the slope of relu and abs at 0 is 0, ``amax``
+and ``max()`` share equally among the largest entries, ``max(dim)`` and ``sort`` follow the index
+they return. Where versions of torch differ, in clamps at their bounds and in maxima of equal
+operands, this torch is asked.
 """
 
 from __future__ import annotations
@@ -20,28 +21,65 @@ from ..engine.kinds import composite, in_place, piecewise, with_inplace_argument
 from ..engine.registry import add_rule
 from ..engine.samples import call, t
 from ..engine.tensor import run
+from ..engine.ties import by_piece, slopes_at
 
 SIGNED = t(3, 4, low=-2, high=2)
 
 
-def _clamp_slopes(x: Any, min: Any = None, max: Any = None) -> tuple[Any, Any, Any]:
+# in x and y where they are equal
+_TIES = {
+    name: slopes_at(getattr(torch, name), 0.0, 0.0)
+    for name in ("maximum", "minimum", "fmax", "fmin")
+}
+# in x, at a bound that is a number
+_AT_NUMBER = slopes_at(lambda x: torch.clamp(x, 0.0, 1.0), 0.0)
+# in x, min and max, where some of them are equal and none of them is out of order
+_AT_LOWER = slopes_at(torch.clamp, 0.0, 0.0, 1.0)
+_AT_UPPER = slopes_at(torch.clamp, 1.0, 0.0, 1.0)
+_AT_BOTH = slopes_at(torch.clamp, 0.0, 0.0, 0.0)
+_BELOW_BOTH = slopes_at(torch.clamp, 0.0, 1.0, 1.0)
+
+
+def _clamp_slopes(x: Any, min: Any = None, max: Any = None) -> tuple[Any, ...]:
     """In the input and in the two bounds; where the bounds cross, the upper one is the result."""
-    inside = torch.ones_like(x, dtype=torch.bool)
-    below: Any = False
-    above: Any = False
+    inside = closed = torch.ones_like(x, dtype=torch.bool)
+    below = at_lower = above = at_upper = both = below_both = torch.zeros_like(inside)
     if min is not None:
-        inside, below = inside & (x >= min), x < min
+        inside, closed, below, at_lower = inside & (x > min), x >= min, x < min, x == min
     if max is not None:
-        inside, above = inside & (x <= max), x > max
+        inside, closed = inside & (x < max), closed & (x <= max)
+        above, at_upper = x > max, x == max
+    if not isinstance(min, torch.Tensor) and not isinstance(max, torch.Tensor):
+        return (*by_piece(x, (inside, (1.0,)), (closed & ~inside, _AT_NUMBER)), False, False)
     if min is not None and max is not None:
-        below, above = below & (min < max), above | (max < min)
-    return inside, below, above
+        ordered, same = min < max, min == max
+        both, below_both = at_lower & same, below & same
+        below, above = below & ordered, above | (max < min)
+        at_lower, at_upper = at_lower & ordered, at_upper & ordered
+    return by_piece(
+        x,
+        (inside, (1.0, 0.0, 0.0)),
+        (below, (0.0, 1.0, 0.0)),
+        (above, (0.0, 0.0, 1.0)),
+        (at_lower, _AT_LOWER),
+        (at_upper, _AT_UPPER),
+        (both, _AT_BOTH),
+        (below_both, _BELOW_BOTH),
+    )
 
 
-def _share(first: Any, second: Any) -> tuple[Any, Any]:
-    """1 where the first operand wins, 0 where the second does, 1/2 each at a tie."""
-    won = (first + 0.5 * (~first & ~second)).to(torch.get_default_dtype())
-    return won, 1 - won
+def _larger(name: str, sign: int, skips_nan: bool = False) -> Callable:
+    """The slopes of a maximum (sign 1) or minimum (-1) of two, which may prefer numbers to NaN."""
+
+    def slopes(x: Any, y: Any) -> tuple[Any, ...]:
+        first, second = (x > y, x < y) if sign > 0 else (x < y, x > y)
+        tie = ~first & ~second
+        if skips_nan:
+            second, tie = second | torch.isnan(x), x == y
+            first = ~(second | tie)
+        return by_piece(x, (first, (1.0, 0.0)), (second, (0.0, 1.0)), (tie, _TIES[name]))
+
+    return slopes
 
 
 # one operand; the other arguments are the function's own
@@ -85,16 +123,10 @@ ONE: dict[str, tuple[Callable, list]] = {
 
 # two operands
 TWO: dict[str, tuple[Callable, list]] = {
-    "maximum": (lambda x, y: _share(x > y, x < y), [call(SIGNED, SIGNED), call(SIGNED, t(4))]),
-    "minimum": (lambda x, y: _share(x < y, x > y), [call(SIGNED, SIGNED), call(SIGNED, t(4))]),
-    "fmax": (
-        lambda x, y: (~(torch.isnan(x) | (x < y)), torch.isnan(x) | (x < y)),
-        [call(SIGNED, SIGNED)],
-    ),
-    "fmin": (
-        lambda x, y: (~(torch.isnan(x) | (x > y)), torch.isnan(x) | (x > y)),
-        [call(SIGNED, SIGNED)],
-    ),
+    "maximum": (_larger("maximum", 1), [call(SIGNED, SIGNED), call(SIGNED, t(4))]),
+    "minimum": (_larger("minimum", -1), [call(SIGNED, SIGNED), call(SIGNED, t(4))]),
+    "fmax": (_larger("fmax", 1, skips_nan=True), [call(SIGNED, SIGNED)]),
+    "fmin": (_larger("fmin", -1, skips_nan=True), [call(SIGNED, SIGNED)]),
     "remainder __mod__": (
         lambda x, y: (1, -torch.floor(torch.div(x, y))),
         [call(SIGNED, t(4)), call(SIGNED, 0.7)],

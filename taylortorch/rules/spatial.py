@@ -81,13 +81,20 @@ LINEAR: dict[str, tuple[int, list[Sample]]] = {
     "upsample_bicubic2d": (4, [call(PLANE, [7, 4], False, None)]),
     "_upsample_bilinear2d_aa": (4, [call(PLANE, [3, 4], False, None)]),
     "_upsample_bicubic2d_aa": (4, [call(PLANE, [3, 4], False, None)]),
-    "_upsample_lanczos2d_aa": (4, [call(PLANE, [3, 4], False, None)]),
     "im2col": (4, [call(PLANE, (2, 3), (1, 1), (1, 0), (2, 1))]),
     "col2im": (3, [call(t(2, 8, 9), (4, 4), (2, 2), (1, 1), (0, 0), (1, 1))]),
 }
 for name, (rank, samples) in LINEAR.items():
     rule = multilinear("input : input", _in_batch(rank))
     add_rule(name, "linear", "input", rule, samples)
+add_rule(
+    "_upsample_lanczos2d_aa",
+    "linear",
+    "input",
+    multilinear("input : input", _in_batch(4)),
+    [call(PLANE, [3, 4], False, None)],
+    since="2.13",
+)
 
 
 def _affine_grid(theta: Any, size: Any, align_corners: bool) -> Any:

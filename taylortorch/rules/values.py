@@ -30,6 +30,7 @@ is_pinned is_coalesced dense_dim sparse_dim dim_order is_shared is_distributed
 for name in ATTRIBUTES.split():
     if not name.startswith(".") or hasattr(torch.Tensor, name[1:]):
         add_rule(name, "value", "of c_0", attribute)
+add_rule("._has_grad_dtype_override", "value", "of c_0", attribute, since="2.15")
 
 VALUES = {
     "eq __eq__": call(t(2, 3), t(2, 3)),

@@ -48,6 +48,7 @@ from .factors import (
     lu_unpack,
     qr,
 )
+from .roots import matrix_root, polar
 from .samples import D3, D23, R3, R4, R23, TALL, TALLS, WIDE, Regular
 from .spectra import eig, eigh, linalg_svd, svd, svdvals
 from .systems import (
@@ -130,7 +131,6 @@ DETERMINANTS: dict[str, tuple[Callable, str, list]] = {
 
 
 FACTORS: dict[str, tuple[Callable, str, list]] = {
-    "cholesky": (cholesky, "L L^H = A", [call(D3), call(D23, True)]),
     "linalg.cholesky": (cholesky, "L L^H = A", [call(D3), call(D23), call(D3, upper=True)]),
     "linalg.cholesky_ex": (cholesky, "L L^H = A", [call(D23)]),
     "linalg.lu": (lu, "P L U = A", [call(R3), call(R23), call(TALL), call(WIDE)]),
@@ -142,7 +142,6 @@ FACTORS: dict[str, tuple[Callable, str, list]] = {
         "Q R = A",
         [call(R3), call(TALLS), call(WIDE), call(R23, mode="complete")],
     ),
-    "qr": (qr, "Q R = A", [call(TALL), call(WIDE)]),
     "geqrf": (geqrf, "Q R = A", [call(TALL), call(WIDE), call(R23)]),
     "linalg.ldl_factor": (ldl_factor, "L D L^H = A", [call(D3), call(D23)]),
     "linalg.ldl_factor_ex": (ldl_factor, "L D L^H = A", [call(D23, hermitian=True)]),
@@ -221,3 +220,18 @@ for kind, table in (
 ):
     for names, (body, says, samples) in table.items():
         add_rule(names, kind, says, rule(body), samples)
+
+
+# from 2.14 on torch has them in name only: they raise
+for names, body, says, samples in (
+    ("cholesky", cholesky, "L L^H = A", [call(D3), call(D23, True)]),
+    ("qr", qr, "Q R = A", [call(TALL), call(WIDE)]),
+):
+    add_rule(names, "equation", says, rule(body), samples, until="2.14")
+
+
+for names, body, says, samples in (
+    ("linalg.matrix_sqrth", matrix_root, "X X = A", [call(D3), call(D23)]),
+    ("linalg.polar", polar, "U H = A, U^H U = 1", [call(R3), call(TALLS)]),
+):
+    add_rule(names, "equation", says, rule(body), samples, since="2.14")
