@@ -7,6 +7,10 @@ SITE_STAMP := .venv/.site-installed
 # environments of their own, .venv-NAME with what the extra NAME asks for: the one that the suite
 # runs in stays as it is
 OTHERS := third-party integrations bench
+# the versions of torch that are tested beside the pinned one, and what may depend on the version
+VERSIONS := $(patsubst requirements/torch-%.txt,%,$(sort $(wildcard requirements/torch-*.txt)))
+SENSITIVE := rules foreach aten op_db tensor traps linalg compile patches export layers laws ties \
+	completeness registry kinds members main
 
 STARTED := $(shell date +%s)
 took = @seconds=$$(( $$(date +%s) - $(STARTED) )); \
@@ -14,14 +18,15 @@ took = @seconds=$$(( $$(date +%s) - $(STARTED) )); \
 # a process that has nothing left takes tests from the other
 SUITE := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: help demo test slow third-party integrations docs release bench ops accuracy format clean
+.PHONY: help demo test slow versions $(VERSIONS:%=version-%) third-party integrations docs release bench ops accuracy format clean
 .DEFAULT_GOAL := help
-.PRECIOUS: .venv-%/.installed
+.PRECIOUS: .venv-%/.installed .venv-torch-%/.installed
 
 help:
 	@echo "make demo    the Stack Overflow question, answered: derivatives of every sample at once"
 	@echo "make test    lint, types and the whole test-suite: about 5 minutes on two cores"
 	@echo "make slow    the long sweeps, beside the suite"
+	@echo "make versions  what may depend on the version of torch, on each that is tested"
 	@echo "make third-party   models of other packages from PyPI"
 	@echo "make integrations  the packages that taylortorch plugs into"
 	@echo "make docs    the documentation site, into site/"
@@ -66,6 +71,24 @@ slow: $(STAMP)
 	@.venv-$*/bin/python -m pip install --quiet -c constraints.txt -e '.[test,$*]'
 	@touch $@
 
+# torch comes with its own libraries for GPUs, several GB, and runs on the CPU
+.venv-torch-%/.installed: requirements/torch-%.txt pyproject.toml constraints.txt
+	@echo "==> making .venv-torch-$* (once)"
+	@test -x .venv-torch-$*/bin/python || $(PYTHON) -m venv .venv-torch-$*
+	@grep -v '^torch==' constraints.txt > .venv-torch-$*/constraints.txt
+	@.venv-torch-$*/bin/python -m pip install --quiet -r requirements/torch-$*.txt
+	@.venv-torch-$*/bin/python -m pip install --quiet -r requirements/torch-$*.txt \
+		-c .venv-torch-$*/constraints.txt -e '.[test]'
+	@touch $@
+
+$(VERSIONS:%=version-%): version-%: .venv-torch-%/.installed
+	@echo "==> pytest, what may depend on the version, on torch $*: about 5 minutes"
+	@OMP_NUM_THREADS=1 .venv-torch-$*/bin/python -m pytest -n 2 --dist worksteal \
+		-p no:cacheprovider $(SENSITIVE:%=tests/test_%.py)
+	$(took)
+
+versions: $(VERSIONS:%=version-%)
+
 third-party: .venv-third-party/.installed
 	@echo "==> pytest, models of other packages"
 	@OMP_NUM_THREADS=1 .venv-third-party/bin/python -m pytest -n 2 -m third_party tests/third_party
@@ -103,4 +126,4 @@ format: $(STAMP)
 	@$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv $(OTHERS:%=.venv-%) site .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv $(OTHERS:%=.venv-%) $(VERSIONS:%=.venv-torch-%) site .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -16,6 +16,7 @@ import tarfile
 import tempfile
 import tomllib
 import venv
+import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ import torch
 
 import taylortorch as tt
 from taylortorch.engine.private import constant_in_traces
+from taylortorch.patches.probes import TESTED, warn_of_newer
 
 ROOT = Path(__file__).parent.parent
 CONSTRAINTS = ROOT / "constraints.txt"
@@ -62,10 +64,25 @@ def test_the_version_is_written_once() -> None:
     assert written == [ROOT / "taylortorch" / "__init__.py"]
 
 
-def test_the_tested_torch_is_the_lowest_allowed() -> None:
+def test_the_range_of_torch_is_the_tested_one() -> None:
+    files = [CONSTRAINTS, *(ROOT / "requirements").glob("torch-*.txt")]
+    pinned = {v for f in files for v in re.findall(r"^torch==(\S+)$", f.read_text(), re.MULTILINE)}
+    assert pinned == set(TESTED)
+    releases = sorted(tuple(map(int, version.split(".")[:2])) for version in TESTED)
+    (major, oldest), (_, newest) = releases[0], releases[-1]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    (tested,) = re.findall(r"^torch==(\S+)$", CONSTRAINTS.read_text(), re.MULTILINE)
-    assert f"torch>={tested}" in project["dependencies"]
+    assert f"torch>={major}.{oldest},<{major}.{newest + 1}" in project["dependencies"]
+
+
+def test_a_newer_torch_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "__version__", "2.99.0")
+    with pytest.warns(UserWarning, match=r"not with the newer 2\.99\.0: `python -m taylortorch`"):
+        warn_of_newer()
+    for version in (*TESTED, "2.11.0", "2.13.0+cpu"):
+        monkeypatch.setattr(torch, "__version__", version)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            warn_of_newer()
 
 
 # --- what an import imports -----------------------------------------------------------------------

@@ -4,6 +4,7 @@ from ..engine.registry import RULES
 from . import dynamo, overridable, vmap, wrapped
 from .changes import Change, make
 from .members import give_members
+from .probes import warn_of_newer
 
 CHANGES: tuple[Change, ...] = (
     *overridable.CHANGES,
@@ -15,6 +16,7 @@ CHANGES: tuple[Change, ...] = (
 
 def install() -> None:
     """Change torch, once all rules are there."""
+    warn_of_newer()
     give_members(RULES)
     make(CHANGES)
 
