@@ -153,7 +153,7 @@ def test_the_algebra_is_free_of_tensors(module: str) -> None:
 
 # what blocks are made of, joined by and moved with, in the engine as in any code on tensors; the
 # engine knows no other function of torch, and of none of these what its rule is
-VOCABULARY = {"broadcast_to", "diag_embed", "matmul", "stack", "where", "zeros_like"}
+VOCABULARY = {"broadcast_to", "diag_embed", "matmul", "ones_like", "stack", "where", "zeros_like"}
 
 
 def functions_of_torch() -> set[str]:
