@@ -75,7 +75,7 @@ BY_CONTRACT = ("nn_functional_embedding",)
 REAL_ONLY = ("cholesky_inverse", "linalg_ldl_")
 
 # how many times their own error differences differ from what they exclude
-MANY = 100
+MANY = 10
 # of the second kind of differences
 RADII = (0.08, 0.03, 0.012, 0.005, 0.002)
 
@@ -121,8 +121,6 @@ class Call:
         ]
         self.base = [self.flat[i].detach() for i in self.places]
         self.expected: Any = None
-        # whether differences were compared with it
-        self.confirmed = False
 
     def __call__(self, tensors: list[Any]) -> Any:
         flat = [x.clone() if isinstance(x, torch.Tensor) else x for x in self.flat]
@@ -222,8 +220,11 @@ def calls(samples: list[Any], count: int, *form: Any) -> Iterator[Call]:
             break
 
 
-def verdict_on(call: Call, moving: list[int], seen: bool) -> str:
-    """The verdict on one call with series in these places; ``empty`` where nothing comes out."""
+def verdict_on(call: Call, moving: list[int], seen: bool, known: dict[Any, Oracles]) -> str:
+    """The verdict on one call with series in these places; ``empty`` where nothing comes out.
+
+    What torch says about a sample is kept in ``known``: one form after the other asks for it.
+    """
     generator = torch.Generator().manual_seed(0)
     paths = [
         [b, *(draw(b, generator) * 0.3 for _ in range(ORDER))] if n in moving else [b]
@@ -256,12 +257,17 @@ def verdict_on(call: Call, moving: list[int], seen: bool) -> str:
         for r in results
     ]
     got = [entries_of(list(by_degree)) for by_degree in zip(*derivatives, strict=True)]
-    oracles = Oracles(call, paths, seen, plains)
+    key = id(call.sample), tuple(moving), seen
+    if key not in known or not known[key].is_about(plains):
+        known[key] = Oracles(call, paths, seen, plains)
+    oracles = known[key]
+    # one comparison of a sample with differences is enough where reverse mode agrees
+    of_sample = [found for (sample, *_), found in known.items() if sample == id(call.sample)]
+    confirmed = any(vars(found).get("differences") is not None for found in of_sample)
     if not oracles.finite.any():
         COMPARED["nothing: NaN or infinite"] += ORDER
         return "untested"
-    answers = [oracles.is_right(got[k], k) for k in range(1, ORDER + 1)]
-    call.confirmed = call.confirmed or vars(oracles).get("differences") is not None
+    answers = [oracles.is_right(got[k], k, confirmed) for k in range(1, ORDER + 1)]
     if False in answers:
         return "wrong"
     return "untested" if None in answers else "right"
@@ -310,19 +316,14 @@ class Estimate:
     def __init__(self, exact: torch.Tensor, error: torch.Tensor, finite: torch.Tensor) -> None:
         self.exact, self.scale = exact, 1 + exact.abs()
         self.smooth = finite & (error <= 1e-4 * self.scale).all(0)
-        # the error of an entry is itself an estimate, now and then a lucky one; their mean is not
-        typical = error[:, self.smooth].square().mean(1, keepdim=True).sqrt()
-        self.error = torch.maximum(error, typical)
+        # the error of an entry is itself an estimate, now and then a lucky one
+        typical = error[:, self.smooth].median(1, keepdim=True).values if self.smooth.any() else 0
+        self.error = error.clamp_min(3 * typical)
 
-    def allowed(self, got: torch.Tensor, k: int) -> torch.Tensor:
-        """Where these may be the derivatives of order k."""
-        near = (got - self.exact[k]).abs() <= 1e-5 * self.scale[k] + 10 * self.error[k]
-        return self.smooth & near
-
-    def excluded(self, got: torch.Tensor, k: int) -> torch.Tensor:
-        """Where these are far from the derivatives of order k."""
-        far = (got - self.exact[k]).abs() > 1e-5 * self.scale[k] + MANY * self.error[k]
-        return self.smooth & far
+    def allowed(self, got: torch.Tensor, k: int, times: float = 1) -> torch.Tensor:
+        """Where these may be the derivatives of order k, with so many times the tolerance."""
+        tolerance = times * (1e-5 * self.scale[k] + MANY * self.error[k])
+        return self.smooth & ((got - self.exact[k]).abs() <= tolerance)
 
     def is_excluded(self, total: torch.Tensor, weights: torch.Tensor, k: int) -> bool:
         """Whether this is far from the weighted sum of the derivatives of order k."""
@@ -396,12 +397,24 @@ class Oracles:
         where = self.differences.smooth & self.second.smooth
         return where, self.by_reverse_mode(where)
 
-    def is_right(self, got: torch.Tensor, k: int) -> bool | None:
-        """Whether these are the derivatives of order k; None where no oracle knows."""
+    def is_about(self, plains: list[torch.Tensor]) -> bool:
+        """Whether they are about a call with these results."""
+        return len(plains) == len(self.plains) and all(
+            p.dtype == q.dtype
+            and p.shape == q.shape
+            and p.layout == q.layout
+            and torch.equal(entries_of([p]).nan_to_num(), entries_of([q]).nan_to_num())
+            for p, q in zip(plains, self.plains, strict=True)
+        )
+
+    def is_right(self, got: torch.Tensor, k: int, confirmed: bool = False) -> bool | None:
+        """Whether these are the derivatives of order k; None where no oracle knows.
+
+        Differences that were not taken yet need not be where they ``confirmed`` a rule already.
+        """
         total = self.reverse[k]
-        agrees = None if total is None else self.is_sum(total, got)
-        # one comparison of a sample is enough where reverse mode agrees
-        asked = not (agrees and self.call.confirmed) or "differences" in vars(self)
+        agrees = None if total is None else self.is_sum(total, got, self.tolerance)
+        asked = not (agrees and confirmed) or "differences" in vars(self)
         found = self.differences if asked else None
         if found is not None and not found.smooth.any():
             found = None
@@ -414,27 +427,33 @@ class Oracles:
             return self.is_allowed(got, k, found.smooth)
         if agrees:
             # a rule may repeat what torch's backward pass has wrong
-            doubtful = found.excluded(got, k)
-            if self.call.name in BY_CONTRACT or not doubtful.any() or self.second is None:
+            if self.call.name in BY_CONTRACT or found.allowed(got, k, 10)[found.smooth].all():
                 return True
-            return not (doubtful & self.second.excluded(got, k)).any()
-        if not self.is_off(k) or not self.is_allowed(got, k, found.smooth):
+            if self.second is None:
+                return True
+            return self.is_allowed(got, k, found.smooth & self.second.smooth, 10)
+        if not self.is_allowed(got, k, found.smooth):
             return False
-        OFF_IN_TORCH.add(self.call.name)
-        return True
+        if self.is_off(k):
+            OFF_IN_TORCH.add(self.call.name)
+            return True
+        # as much as rounding may do where a derivative is badly conditioned
+        return self.is_sum(total, got, 100 * self.tolerance)
 
-    def is_sum(self, total: torch.Tensor, got: torch.Tensor) -> bool:
+    def is_sum(self, total: torch.Tensor, got: torch.Tensor, tolerance: float) -> bool:
         """Whether reverse mode found the weighted sum of these."""
         parts = got * self.weights
-        return bool((parts.sum() - total).abs() <= self.tolerance * (1 + parts.norm()))
+        return bool((parts.sum() - total).abs() <= tolerance * (1 + parts.norm()))
 
-    def is_allowed(self, got: torch.Tensor, k: int, where: torch.Tensor) -> bool:
+    def is_allowed(self, got: torch.Tensor, k: int, where: torch.Tensor, times: float = 1) -> bool:
         """Whether the differences of one kind or the other allow each of these entries."""
         assert self.differences is not None
-        doubtful = where & ~self.differences.allowed(got, k)
+        doubtful = where & ~self.differences.allowed(got, k, times)
         if not doubtful.any():
             return True
-        return self.second is not None and not (doubtful & ~self.second.allowed(got, k)).any()
+        if self.second is None:
+            return False
+        return not (doubtful & ~self.second.allowed(got, k, times)).any()
 
     def is_off(self, k: int) -> bool:
         """Whether both kinds of differences exclude what reverse mode says at order k."""
@@ -474,13 +493,15 @@ def other_differences(f: Callable, paths: list, order: int) -> tuple[torch.Tenso
     return exact * factorials, error * factorials
 
 
-def verdict_of(name: str, n: int, functions: list[Callable], samples: dict) -> str:
+def verdict_of(
+    name: str, n: int, functions: list[Callable], samples: dict, known: dict[Any, Oracles]
+) -> str:
     """The worst verdict on the n-th form of an entry, over its aliases and samples."""
     found: Counter[str] = Counter()
     for function, (dtype, counts) in itertools.product(functions, COUNTS.items()):
         for call in calls(samples[dtype], counts[n], name, function, FORMS[n] == "in-place"):
             for moving, seen in call.choices():
-                verdict = verdict_on(call, moving, seen)
+                verdict = verdict_on(call, moving, seen, known)
                 # what torch does not differentiate either may be refused
                 found["refused by both" if verdict == "refused" and not seen else verdict] += 1
     for worst in ("wrong", "crashed", "plain"):
@@ -502,7 +523,9 @@ def verdicts(name: str) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         samples = {dtype: samples_of(op, dtype) for dtype in COUNTS}
-        return " ".join(verdict_of(name, n, fs, samples) for n, fs in enumerate(forms_of(op)))
+        known: dict[Any, Oracles] = {}
+        lines = [verdict_of(name, n, fs, samples, known) for n, fs in enumerate(forms_of(op))]
+        return " ".join(lines)
 
 
 def version() -> tuple[int, int]:
