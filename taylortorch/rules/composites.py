@@ -169,7 +169,7 @@ def _alpha(dropout: Callable, input: Any, p: float, train: bool) -> Any:
         return input * 0.0
     a = ((ALPHA**2 * p + 1) * (1 - p)) ** -0.5
     at_one = dropout(_ones(input), p, train)
-    slope = (at_one > ALPHA * a * p).to(at_one.dtype) * a
+    slope = (at_one.real > ALPHA * a * p).to(at_one.dtype) * a
     return slope * input + (at_one - slope)
 
 
