@@ -64,13 +64,8 @@ class _Way(NamedTuple):
     dense: bool
 
 
-class _Call(NamedTuple):
-    """A call of one: the function, its operands, the other arguments, those given by name."""
-
-    func: Callable
-    operands: list[Any]
-    others: tuple
-    named: dict
+_Call = tuple[Callable, list[Any], tuple, dict]
+"""A call of one: the function, its operands, the other arguments, those given by name."""
 
 
 def multilinear(
@@ -105,7 +100,7 @@ def multilinear(
     def evaluate(func: Callable, args: tuple, kwargs: dict) -> Any:
         operands, others, named = bind(func, way.form.names, args, kwargs)
         found = series_among(func, operands)
-        call = _Call(func, operands, others, named)
+        call = func, operands, others, named
         if len(found) > 1:
             return _sum_of_products(way, call, found)
         x = found[0]
@@ -188,7 +183,8 @@ def _finished(way: _Way, call: _Call, frame: Frame, y0: Any, blocks: Sequence[An
     several = isinstance(y0, (tuple, list))
     if not way.view and not several:
         return frame.wrap(blocks)
-    x = call.operands[0]
+    func, operands, others, named = call
+    x = operands[0]
     if way.view and isinstance(x, TaylorTensor) and y0 is x._blocks[0]:
         return x
     parts = [blocks]
@@ -196,8 +192,7 @@ def _finished(way: _Way, call: _Call, frame: Frame, y0: Any, blocks: Sequence[An
         parts = [each(_entry(n), blocks, part) for n, part in enumerate(y0)]
     results = [frame.wrap(part) for part in parts]
     if way.view:
-        others = (*call.operands[1:], *call.others)
-        as_view(call.func, x, others, call.named, results, way.view, several)
+        as_view(func, x, (*operands[1:], *others), named, results, way.view, several)
     return type(y0)(results) if several else results[0]
 
 
