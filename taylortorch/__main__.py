@@ -13,6 +13,7 @@ import math
 import platform
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -177,13 +178,28 @@ def differential_equation(options: Options) -> Pairs:
 
 def refusals(options: Options) -> Pairs:
     x = tt.TaylorTensor(torch.tensor(0.5, **options))
-    for name, ask in (("x.item()", lambda: x.item()), ("numpy.sin(x)", lambda: np.sin(x))):
+    with warnings.catch_warnings():
+        # what torch thinks of torch.jit
+        warnings.simplefilter("ignore")
+        scripted = torch.jit.trace(torch.nn.Tanh(), torch.ones((), **options))
+    for name, ask in (
+        ("x.item()", lambda: x.item()),
+        ("numpy.sin(x)", lambda: np.sin(x)),
+        ("a traced module", lambda: scripted(x)),
+    ):
         try:
             ask()
         except (tt.UnsupportedFunction, TypeError):
             continue
         raise AssertionError(f"{name} dropped the derivatives without an error")
     yield "x.value", x.value, 0.5
+
+
+def mapped(options: Options) -> Pairs:
+    points = torch.tensor([[0.3, 0.7], [1.2, 0.1]], **options)
+    sine, cosine = torch.vmap(lambda x: (x.sin(), x.cos()), in_dims=1)(tt.TaylorTensor(points))
+    yield "derivative 1 of sin", sine.derivatives[1], torch.cos(points).T
+    yield "derivative 1 of cos", cosine.derivatives[1], -torch.sin(points).T
 
 
 def traced(options: Options) -> Pairs:
@@ -203,6 +219,7 @@ CHECKS: dict[str, Callable[[Options], Pairs]] = {
     "gradients of parameters, nested autograd": parameters,
     "partial derivatives, closed forms": variables,
     "a differential equation, closed form": differential_equation,
+    "torch.vmap, closed form": mapped,
     "what would lose derivatives raises": refusals,
 }
 COMPILED = "torch.compile(fullgraph=True), traced"

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from ..engine.private import WHY_NOT_COMPILED, private, tree_leaves
+from ..engine.private import WHY_NOT_COMPILED, private
 from ..engine.tensor import TaylorTensor
 from .changes import MISSING, Change
 from .probes import failing
@@ -152,7 +152,7 @@ def _refusing(original: Any) -> Any:
     def create_proxy(
         self: Any, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **named: Any
     ) -> Any:
-        for leaf in tree_leaves((args, kwargs)):
+        def check(leaf: Any) -> None:
             if isinstance(leaf, proxies) and _STORAGE in leaf.node.meta:
                 name = target if isinstance(target, str) else getattr(target, "__name__", target)
                 refuse(
@@ -163,6 +163,9 @@ def _refusing(original: Any) -> Any:
                     "coefficients (taylortorch.UnsupportedFunction).",
                     hints=["Write it with functions of torch: torch.abs(x) for abs(x)."],
                 )
+
+        # into slices too, which a pytree takes for leaves
+        torch.fx.node.map_aggregate((args, kwargs), check)
         return original(self, kind, target, args, kwargs, *rest, **named)
 
     return create_proxy
