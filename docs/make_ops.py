@@ -15,7 +15,15 @@ from torch.overrides import resolve_name
 from torch.testing._internal.common_methods_invocations import op_db
 
 import taylortorch  # noqa: F401
-from taylortorch.engine.registry import REFUSED, ROWS, RULES, Rule, name_of
+from taylortorch.engine.registry import (
+    REFUSED,
+    REFUSED_BY_OTHERS,
+    ROWS,
+    ROWS_OF_OTHERS,
+    RULES,
+    Rule,
+    name_of,
+)
 
 ROOT = Path(__file__).parent.parent
 VERDICTS = ROOT / "tests" / "op_db.txt"
@@ -41,6 +49,9 @@ names at run time.
   `tests/op_db.txt`, where each form is compared at orders 1, 2 and 3 with reverse mode over reverse
   mode and with differences of torch's forward pass. One word: the same in every form that torch
   has; otherwise the forms that differ are named. *-*: the database has no entry for it.
+
+Made with the torch that `constraints.txt` pins. Of functions that not all tested versions of torch
+have the column **rule** says *since* which one, or *until* which one, no longer in that.
 
 Not listed: no rule yet. Calling such a function raises `UnsupportedFunction`.
 """
@@ -72,7 +83,7 @@ def page() -> str:
     entries = entries_by_function(verdicts)
     lines = [HEAD, *at_a_glance(verdicts)]
     kinds: dict[str, list[str]] = {}
-    for rule in ROWS:
+    for rule in (*ROWS, *ROWS_OF_OTHERS):
         kinds.setdefault(rule.kind, []).append(row(rule, verdicts, entries))
     for kind, rows in sorted(kinds.items()):
         lines += [f"## {kind}", "", f"{sentence(MEANING[kind])}", ""]
@@ -81,6 +92,8 @@ def page() -> str:
     reasons: dict[str, list[str]] = {}
     for function, reason in REFUSED.items():
         reasons.setdefault(reason, []).append(name_of(function))
+    for name, reason in REFUSED_BY_OTHERS.items():
+        reasons.setdefault(reason, []).append(written_out(name))
     refused = [cells(names(sorted(found)), reason) for reason, found in reasons.items()]
     lines += table(("functions", "reason"), sorted(refused))
     return "\n".join(lines).rstrip() + "\n"
@@ -117,7 +130,20 @@ def row(rule: Rule, verdicts: dict[str, list[str]], entries: Entries) -> str:
     if rule.kind == "value":
         order, tested = "0 only" if "order 0" in rule.says else "none", "by hand"
     forms = names(name_of(f) for f in shown(functions))
-    return cells(forms, rule.says, order, tested, of_database(mine, verdicts))
+    if not functions:
+        forms = names(map(written_out, rule.name.split()))
+    return cells(forms, rule.says + versions(rule), order, tested, of_database(mine, verdicts))
+
+
+def versions(rule: Rule) -> str:
+    """Which versions of torch have the functions, where not all do."""
+    since = f", since torch {rule.since}" if rule.since else ""
+    return since + (f", until torch {rule.until}" if rule.until else "")
+
+
+def written_out(name: str) -> str:
+    """The name in a row of a function that this torch lacks, as a user writes it."""
+    return f"torch.Tensor{name}" if name.startswith(".") else f"torch.{name}"
 
 
 def of_database(mine: Iterable[tuple[str, int]], verdicts: dict[str, list[str]]) -> str:

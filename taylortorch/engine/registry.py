@@ -47,6 +47,9 @@ ROWS: list[Rule] = []
 ROWS_OF_OTHERS: list[Rule] = []
 
 
+REFUSED_BY_OTHERS: dict[str, str] = {}
+
+
 NAMES: dict[Any, str] = {}
 
 
@@ -244,12 +247,17 @@ def _on_behalf_of(known: Any) -> Evaluator:
     return evaluate
 
 
-def refuse(names: str, reason: str) -> None:
+def refuse(names: str, reason: str, since: str | None = None, until: str | None = None) -> None:
     """Refuse every callable that ``names`` stands for, with a reason that says what to do instead.
 
+    ``since`` and ``until`` are as in ``add_rule``.
+
     Raises:
-        ValueError: a callable has a rule already.
+        LookupError: a name stands for nothing.
     """
+    if not holds_here(since, until):
+        REFUSED_BY_OTHERS.update(dict.fromkeys(names.split(), reason))
+        return
     for function in _first_of(names.split()):
         REFUSED[function] = reason
         _note_operator(function)

@@ -70,6 +70,16 @@ def _one_minus_square(x: Any) -> Any:
     return (1 - x) * (1 + x)
 
 
+def _distance(x: Any, y: Any) -> Any:
+    """From the origin; infinite there, where torch's slopes of the angle are 0."""
+    r = torch.hypot(x, y)
+    return torch.where(r == 0, math.inf, r)
+
+
+def _over_square(x: Any, r: Any) -> Any:
+    return x / r / r
+
+
 def _sigmoids(x: Any) -> tuple[Any, Any]:
     """``sigmoid(x)`` and ``sigmoid(-x)``: 1 less the first, whose value cancels."""
     up = torch.sigmoid(x)
@@ -244,8 +254,8 @@ SLOPE: dict[str, Any] = {
     "hardswish nn.functional.hardswish": _hardswish_slope,
     "nn.functional.tanhshrink": lambda x: torch.square(torch.tanh(x)),
     "atan2 arctan2": (
-        lambda y, x: x / torch.hypot(x, y) / torch.hypot(x, y),
-        lambda y, x: -y / torch.hypot(x, y) / torch.hypot(x, y),
+        lambda y, x: _over_square(x, _distance(x, y)),
+        lambda y, x: _over_square(-y, _distance(x, y)),
     ),
     "hypot": (lambda x, y: x / torch.hypot(x, y), lambda x, y: y / torch.hypot(x, y)),
     "logaddexp": (lambda a, b: _share(a, b, 1.0), lambda a, b: _share(b, a, 1.0)),

@@ -6,7 +6,6 @@ positions (a number, a tensor), or a list with one for each.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -120,10 +119,6 @@ IN_PLACE: dict[str, tuple[Callable, list[Sample]]] = {
 }
 
 
-def _any(evaluate: Evaluator, function: Callable) -> Evaluator:
-    return evaluate
-
-
 def _add(
     name: str,
     evaluate: Evaluator,
@@ -134,11 +129,15 @@ def _add(
     add_rule(f"foreach.{name}", "composite", says, evaluate, samples, in_place, since=SINCE)
 
 
+def _always(rule: Evaluator) -> Callable[[Callable], Evaluator]:
+    return lambda _: rule
+
+
 for name, samples in SAMPLES.items():
     own = OWN.get(name)
     alone, writing = own or (getattr(torch, name), getattr(torch.Tensor, f"{name}_"))
-    written = functools.partial(_any, at_each_position(writing, writes=True))
-    _add(name, at_each_position(alone), samples, written)
+    written = at_each_position(writing, writes=True)
+    _add(name, at_each_position(alone), samples, _always(written))
 for table, writes in ((OUT_OF_PLACE, False), (IN_PLACE, True)):
     for name, (single, samples) in table.items():
         _add(name, at_each_position(single, writes), samples)

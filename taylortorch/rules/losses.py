@@ -119,7 +119,7 @@ def _multi_margin_loss(
     """``sum over j != y of max(0, margin - x[y] + x[j])**p / C``, times the weight of class y."""
     scores = input if input.ndim == 2 else torch.reshape(input, (1, -1))
     classes = target.reshape(-1, 1)
-    hinge = torch.clamp_min(margin - torch.gather(scores, 1, classes) + scores, 0)
+    hinge = torch.relu(margin - torch.gather(scores, 1, classes) + scores)
     if p == 2:
         hinge = torch.square(hinge)
     if weight is not None:
@@ -138,7 +138,7 @@ def _multilabel_margin_loss(input: Any, target: Any, reduction: int = NONE) -> A
     places = labels.clamp(min=0)
     is_label = torch.zeros_like(labels).scatter_add(1, places, valid.long()) > 0
     chosen = torch.gather(scores, 1, places)
-    hinge = torch.clamp_min(1 - chosen.unsqueeze(2) + scores.unsqueeze(1), 0)
+    hinge = torch.relu(1 - chosen.unsqueeze(2) + scores.unsqueeze(1))
     hinge = torch.where(valid.unsqueeze(2) & ~is_label.unsqueeze(1), hinge, 0.0)
     entries = torch.sum(hinge, (1, 2)) / scores.shape[1]
     return _reduced(entries if input.ndim == 2 else entries[0], reduction)

@@ -142,8 +142,14 @@ def _var(
     return total / max(count - correction, 0)
 
 
+def _deviation(variance: Any) -> Any:
+    """The root; 0 with all its derivatives where all entries are equal, as torch's autograd."""
+    none = variance == 0
+    return torch.where(none, 0.0, torch.sqrt(torch.where(none, 1.0, variance)))
+
+
 def _std(*args: Any, **kwargs: Any) -> Any:
-    return torch.sqrt(_var(*args, **kwargs))
+    return _deviation(_var(*args, **kwargs))
 
 
 def _var_mean(input: Any, dim: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -156,7 +162,7 @@ def _var_mean(input: Any, dim: Any = None, *args: Any, **kwargs: Any) -> Any:
 
 def _std_mean(*args: Any, **kwargs: Any) -> Any:
     variance, mean = _var_mean(*args, **kwargs)
-    return torch.sqrt(variance), mean
+    return _deviation(variance), mean
 
 
 def _root(total: Any, power: float) -> Any:

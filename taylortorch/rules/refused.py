@@ -9,10 +9,15 @@ import fnmatch
 
 import torch
 
-from ..engine.registry import LEAKS, holds_here, refuse
+from ..engine.registry import LEAKS, refuse
 
+NAMED_AXES = (
+    "Tensor._update_names Tensor.align_as Tensor.align_to Tensor.has_names Tensor.refine_names "
+    "Tensor.rename Tensor.rename_"
+)
 TABLE = {
-    "data_ptr untyped_storage storage storage_type __dlpack__ __dlpack_device__ const_data_ptr": (
+    "data_ptr untyped_storage storage storage_type __dlpack__ __dlpack_device__ "
+    "Tensor.const_data_ptr": (
         "it has no storage of its own; use x.value, or x.coeffs for all coefficients"
     ),
     ".data ._cdata .__cuda_array_interface__": (
@@ -63,9 +68,7 @@ TABLE = {
     "resize_as_sparse_ sparse_resize_ sparse_resize_and_clear_": (
         "it is for sparse tensors, and a series is dense; use x.value"
     ),
-    "_update_names align_as align_to has_names refine_names rename rename_": (
-        "a series has no named axes; use x.permute(...), or name the axes of x.value"
-    ),
+    NAMED_AXES: ("a series has no named axes; use x.permute(...), or name the axes of x.value"),
     "to_mkldnn": "a series is dense; use x.value",
     "to_sparse to_sparse_csr to_sparse_csc to_sparse_bsr to_sparse_bsc sparse_mask": (
         "a series is dense; use x.value where no derivative through it is needed. An entry that "
@@ -119,14 +122,10 @@ def _matching(name: str) -> list[str]:
 
 
 # the versions of torch that have a name, where not all do
-SINCE = {"const_data_ptr": "2.13"}
-UNTIL = dict.fromkeys(
-    ["_update_names", "align_as", "align_to", "has_names", "refine_names", "rename", "rename_"],
-    "2.13",
-)
+SINCE = {"Tensor.const_data_ptr": "2.13"}
+UNTIL = dict.fromkeys(NAMED_AXES.split(), "2.13")
 
 for names, reason in TABLE.items():
     for pattern in names.split():
-        if holds_here(SINCE.get(pattern), UNTIL.get(pattern)):
-            for name in _matching(pattern):
-                refuse(name, reason)
+        for name in _matching(pattern):
+            refuse(name, reason, SINCE.get(pattern), UNTIL.get(pattern))

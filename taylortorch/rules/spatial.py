@@ -541,9 +541,6 @@ add_rule(
 TORCH_BODIES: dict[str, list[Sample]] = {
     "adaptive_avg_pool2d": [call(PLANE, (3, None))],
     "adaptive_avg_pool3d": [call(SPACE, 2)],
-    "lp_pool1d": [call(t(2, 2, 6), 3, 2)],
-    "lp_pool2d": [call(t(2, 2, 5, 6), 2.0, 2), call(t(2, 2, 5, 6), math.inf, 2)],
-    "lp_pool3d": [call(t(1, 2, 4, 5, 4), 2.0, 2)],
     "max_pool1d_with_indices": [call(LINE, 3)],
     "max_pool2d_with_indices": [call(PLANE, 2)],
     "max_pool3d_with_indices": [call(SPACE, 2)],
@@ -596,3 +593,34 @@ for name, samples in TORCH_BODIES.items():
     if name.startswith("embedding"):
         rule = _table_unwritten(rule)
     add_rule(f"nn.functional.{name}", "composite", "torch's own body", rule, samples)
+
+# --- norms over windows ---------------------------------------------------------------------------
+
+
+def _lp_pool(own: Callable, mean: Callable, axes: int) -> Callable:
+    """A window of zeros gives 0 with all its derivatives, as torch's autograd."""
+
+    def body(
+        input: Any, norm_type: Any, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
+    ) -> Any:
+        if norm_type == 0 or math.isinf(norm_type):
+            return own(input, norm_type, kernel_size, stride, ceil_mode)
+        sizes = kernel_size if isinstance(kernel_size, (tuple, list)) else [kernel_size] * axes
+        power = torch.pow(input, norm_type)
+        total = mean(power, kernel_size, stride, 0, ceil_mode) * math.prod(sizes)
+        none = total == 0
+        root = torch.pow(torch.where(none, 1.0, total), 1.0 / norm_type)
+        return torch.where(none, 0.0, root)
+
+    return body
+
+
+for axes, samples in (
+    (1, [call(t(2, 2, 6), 3, 2)]),
+    (2, [call(t(2, 2, 5, 6), 2.0, 2), call(t(2, 2, 5, 6), math.inf, 2)]),
+    (3, [call(t(1, 2, 4, 5, 4), 2.0, 2)]),
+):
+    name = f"nn.functional.lp_pool{axes}d"
+    own = own_body(getattr(F, f"lp_pool{axes}d"))
+    rule = composite(_lp_pool(own, getattr(F, f"avg_pool{axes}d"), axes))
+    add_rule(name, "composite", "torch code", rule, samples)

@@ -19,7 +19,7 @@ from ..engine.tensor import flatten
 from ..engine.writing import store
 
 ATTRIBUTES = """
-.shape .dtype .device .ndim .layout .itemsize .nbytes .name .names .is_cpu .is_cuda .is_ipu .is_maia
+.shape .dtype .device .ndim .layout .itemsize .nbytes .name .is_cpu .is_cuda .is_ipu .is_maia
 .is_meta .is_mkldnn .is_mps .is_mtia .is_nested .is_quantized .is_sparse .is_sparse_csr .is_vulkan
 .is_xla .is_xpu
 size dim ndimension numel nelement stride storage_offset element_size is_contiguous
@@ -28,8 +28,8 @@ is_pinned is_coalesced dense_dim sparse_dim dim_order is_shared is_distributed
 .grad_dtype .output_nr .volatile
 """
 for name in ATTRIBUTES.split():
-    if not name.startswith(".") or hasattr(torch.Tensor, name[1:]):
-        add_rule(name, "value", "of c_0", attribute)
+    add_rule(name, "value", "of c_0", attribute)
+add_rule(".names", "value", "of c_0", attribute, until="2.13")
 add_rule("._has_grad_dtype_override", "value", "of c_0", attribute, since="2.15")
 
 VALUES = {
