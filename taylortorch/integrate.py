@@ -3,8 +3,9 @@
 A step expands the solution of ``y' = f(t, y)`` about its start, ``y(t + h) = y_0 + y_1 h + ...``,
 where ``y_{k+1}`` is the coefficient of degree ``k`` of ``f`` over ``k + 1``, and evaluates the
 polynomial as far away as the tolerance allows. ``f`` is any torch code: it is called once a step,
-on series that become known degree by degree (``streams.py``). A rule that needs its whole input at
-once (a matrix factorisation, say) cannot follow; then ``f`` is called once for every degree.
+on series that become known degree by degree (``algebra/streams.py``). A rule that needs its whole
+input at once (a matrix factorisation, say) cannot follow; then ``f`` is called once for every
+degree.
 
 The slope at the end of a step, which the next one needs anyway, is compared with that of the
 polynomial; where they differ by more than the tolerance (``f`` has a kink there, or its highest

@@ -1,6 +1,6 @@
 """Taylor polynomials as functions: composed, reversed, and how far they converge.
 
-Evaluation is a method, ``y.at(t)``. The algebra is in ``series.py``.
+Evaluation is a method, ``y.at(t)``. The algebra is in ``algebra/series.py``.
 """
 
 from __future__ import annotations

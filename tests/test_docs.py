@@ -1,16 +1,24 @@
 """Everything the documentation shows runs, and every file it points to is there."""
 
+import ast
 import doctest
 import importlib
 import inspect
 import pkgutil
 import re
+import sys
+import textwrap
+import types
 from pathlib import Path
 
 import pytest
 import torch
 
 import taylortorch
+from taylortorch.patches import CHANGES
+
+from .test_layering import MODULES as FILES
+from .test_layering import TREES, WINGS, is_private
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -104,3 +112,164 @@ def test_the_api_page_has_the_signature_of_a_series():
     ]
     shown = str(own.replace(parameters=bare, return_annotation=inspect.Signature.empty))
     assert f"tt.TaylorTensor{shown}" in (ROOT / "docs/api/series.md").read_text("utf-8")
+
+
+# --- what is read and changed of torch ------------------------------------------------------------
+
+ROW = re.compile(r"^\| (.+?) \|$", re.M)
+
+
+def rows(page, header):
+    """The cells of the table with this header."""
+    text = (ROOT / "docs" / page).read_text("utf-8")
+    table = text.split(f"| {' | '.join(header)} |\n", 1)[1].split("\n\n", 1)[0]
+    found = [re.split(r" ?\| ?", row) for row in ROW.findall(table)]
+    return [cells for cells in found if set(cells[0]) != {"-"}]
+
+
+def test_the_page_lists_what_is_changed_in_torch():
+    expected = []
+    for change in CHANGES:
+        when = f"`{change.when}`" if change.when else "at once"
+        when += ", where there is one" if change.optional else ""
+        expected.append([f"`{change.target}`", change.why, when])
+    assert rows("torch.md", ["changed", "why", "when"]) == expected
+
+
+def test_the_page_lists_what_is_read_of_torch():
+    read = set()
+    for module, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "private":
+                if isinstance(node.args[0], ast.Constant):
+                    read.add(node.args[0].value)
+            elif module == "engine.private" and isinstance(node, ast.Attribute):
+                read |= {node.attr} if is_private(node.attr) else set()
+    listed = [cells[0].strip("`") for cells in rows("torch.md", ["name", "what for"])]
+    assert len(listed) == len(set(listed))
+    assert set(listed) == read
+
+
+# --- the tour -------------------------------------------------------------------------------------
+
+PACKAGE = Path(taylortorch.__file__).parent
+TOUR = (ROOT / "docs/tour.md").read_text("utf-8")
+
+
+def calls(function):
+    """The package's own Python frames, in order: how deep they are, and what runs there."""
+    found, stack = [], []
+
+    def note(frame, event, _):
+        if event == "call":
+            stack.append(Path(frame.f_code.co_filename).is_relative_to(PACKAGE))
+            if stack[-1]:
+                found.append((sum(stack) - 1, frame.f_code))
+        elif event == "return" and stack:
+            stack.pop()
+
+    function()  # what is kept from the first call on is there
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        function()
+    finally:
+        sys.setprofile(before)
+    return found
+
+
+def trip(function):
+    return [
+        (depth, re.sub(r"<locals>\.|[<>]", "", code.co_qualname), _file(code))
+        for depth, code in calls(function)
+        # a frame of its own until Python 3.12
+        if not code.co_name.endswith(("comp>", "genexpr>"))
+    ]
+
+
+def _file(code):
+    return Path(code.co_filename).relative_to(PACKAGE).as_posix()
+
+
+def test_the_tour_has_the_trips_as_they_are():
+    x = taylortorch.TaylorTensor(torch.rand(5, 3), order=2)
+    weight, bias = torch.rand(8, 3), torch.rand(8)
+    linear = torch.nn.functional.linear
+    shown = []
+    for block in BLOCK.finditer(TOUR):
+        if block["says"] == "text":
+            lines = [(line, line.split()) for line in block["code"].splitlines()]
+            shown.append([((len(t) - len(t.lstrip())) // 2, w[0], w[1]) for t, w in lines])
+    assert shown == [trip(lambda: torch.tanh(x)), trip(lambda: linear(x, weight, bias))]
+    for name, taken in zip(["torch.tanh(x)", "F.linear(x, W, b)"], shown, strict=True):
+        (row,) = (cells for cells in rows("tour.md", TRIPS) if cells[0] == f"`{name}`, now")
+        assert int(row[1]) >= len(taken)
+        assert row[2:] == [str(1 + max(d for d, *_ in taken)), str(len({f for *_, f in taken}))]
+
+
+TRIPS = ["", "frames of the package", "nested", "files"]
+
+
+def _function(code):
+    """The function at the top of a module or class that this code lies in."""
+    module = importlib.import_module(
+        ".".join(["taylortorch", *Path(_file(code)).with_suffix("").parts])
+    )
+    thing = module
+    for name in code.co_qualname.split(".<locals>")[0].split("."):
+        thing = inspect.getattr_static(thing, name)
+        thing = getattr(thing, "fget", getattr(thing, "__func__", thing))
+    return thing
+
+
+def _called(function):
+    """The functions and classes of the package that a function calls by name."""
+    spaces = function.__globals__
+    for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(function)))):
+        if isinstance(node, ast.Call):
+            called = None
+            if isinstance(node.func, ast.Name):
+                called = spaces.get(node.func.id)
+            elif isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
+                owner = spaces.get(node.func.value.id)
+                if isinstance(owner, (types.ModuleType, type)):
+                    called = getattr(owner, node.func.attr, None)
+            if isinstance(called, (types.FunctionType, types.MethodType, type)):
+                called = inspect.unwrap(getattr(called, "__func__", called))
+                if called.__module__.startswith("taylortorch"):
+                    yield called
+
+
+def test_a_stranger_reads_a_thousand_lines():
+    """All that one call runs, and all that this calls."""
+    model = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
+    one_call = calls(lambda: model(taylortorch.TaylorTensor(torch.rand(5, 3))).coeffs)
+    run = {_function(code) for _, code in one_call}
+    read = set()
+    for thing in run.union(*map(_called, run)):
+        lines, first = inspect.getsourcelines(thing)
+        read |= {(inspect.getsourcefile(thing), first + n) for n in range(len(lines))}
+    assert len(run) > 25
+    assert 500 < len(read) <= 1000
+
+
+def test_the_tour_has_the_wings_as_they_are():
+    table = rows("tour.md", ["wing", "holds", "may import", "its law"])
+    shown = {cells[0].strip("`/"): set(re.findall(r"`(\w+)`", cells[2])) for cells in table}
+    assert shown == WINGS
+
+
+def test_the_tour_knows_who_asks_whether_this_is_compiled():
+    table = rows("tour.md", ["who", "what is different in a trace"])
+    shown = {name for cells in table for name in re.findall(r"`([^`]+)`", cells[0])}
+    asking = {p for p in FILES.values() if "is_compiling" in p.read_text("utf-8")}
+    assert shown == {path.relative_to(PACKAGE).as_posix() for path in asking}
+
+
+def test_the_pages_name_files_that_are_there():
+    """Pages name files of the package by their place in it, or in the repository."""
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
+        text = BLOCK.sub("", page.read_text("utf-8"))
+        for name in re.findall(r"`((?:[\w-]+/)*\w+\.py)`", text):
+            places = (PACKAGE / name, ROOT / name, ROOT / "tests" / name, page.parent / name)
+            assert any(place.exists() for place in places), f"{name_of(page)}: {name}"
