@@ -207,7 +207,7 @@ def test_the_tour_has_the_trips_as_they_are():
         assert row[2:] == [str(1 + max(d for d, *_ in taken)), str(len({f for *_, f in taken}))]
 
 
-TRIPS = ["", "frames of the package", "nested", "files"]
+TRIPS = ["trip", "frames of the package", "nested", "files"]
 
 
 def _function(code):
@@ -268,8 +268,9 @@ def test_the_tour_knows_who_asks_whether_this_is_compiled():
 
 def test_the_pages_name_files_that_are_there():
     """Pages name files of the package by their place in it, or in the repository."""
+    tests = ROOT / "tests"
     for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
         text = BLOCK.sub("", page.read_text("utf-8"))
         for name in re.findall(r"`((?:[\w-]+/)*\w+\.py)`", text):
-            places = (PACKAGE / name, ROOT / name, ROOT / "tests" / name, page.parent / name)
-            assert any(place.exists() for place in places), f"{name_of(page)}: {name}"
+            places = (PACKAGE, ROOT, page.parent, tests, tests / "third_party")
+            assert any((place / name).exists() for place in places), f"{name_of(page)}: {name}"
