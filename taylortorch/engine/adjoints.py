@@ -62,6 +62,9 @@ def applies(s: Structure, x: Blocks) -> bool:
     """Whether the reverse pass of a function of this series is to be recorded here."""
     if not torch.is_grad_enabled() or type(s) not in _WHOLE or type(x) not in (tuple, list):
         return False
+    # before sizes are compared: a trace would hold for batches on one side of the threshold only
+    if type(x[0]) not in _PLAIN or torch.compiler.is_compiling():
+        return False
     first = x[0] if len(x) < 2 or x[1] is None else x[1]
     if max(first.numel(), x[0].numel()) < SMALL:
         return False
@@ -74,7 +77,6 @@ def applies(s: Structure, x: Blocks) -> bool:
     return (
         grad
         and len(x) > 1
-        and not torch.compiler.is_compiling()
         and not x[0].is_complex()
         and innermost_transform() is None
         and not in_forward_mode()

@@ -202,7 +202,7 @@ def rule_for(function: Any) -> Evaluator | None:
     Dynamo, tracing, does not find a Python function such as ``Tensor.__rsub__`` among the keys of a
     dict; its identity does. An operator ``torch.ops.aten.f`` has the rule of ``torch.f``.
     """
-    if isinstance(function, types.FunctionType) and torch.compiler.is_compiling():
+    if isinstance(function, types.FunctionType) and torch.compiler.is_dynamo_compiling():
         return TRACED.get(identity(function))
     rule = RULES.get(function)
     if rule is None and isinstance(function, OPERATOR_TYPES):

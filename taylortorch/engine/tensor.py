@@ -31,8 +31,9 @@ _SPARSE = {
 }
 
 
-_compiling = torch.compiler.is_compiling
-memo.tracing = _compiling
+# Dynamo alone: torch.export runs this code as it is, on tensors without numbers
+_compiling = torch.compiler.is_dynamo_compiling
+memo.tracing = torch.compiler.is_compiling
 
 _graph_node: Any = torch.Tensor.grad_fn.__get__  # type: ignore[union-attr]
 

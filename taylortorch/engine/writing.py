@@ -33,7 +33,7 @@ def laid_out_as(x: Any, like: torch.Tensor) -> Any:
 def shares_memory(a: Any, b: Any) -> bool:
     """Whether two values share memory."""
     a, b = innermost(a), innermost(b)
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_dynamo_compiling():
         return bool(b.is_contiguous())
     return bool(share_memory(a, b))
 
@@ -183,7 +183,7 @@ def reshape_in_place(function: Any, target: TaylorTensor, result: TaylorTensor) 
             f"{name_of(function)} changes the shape of a TaylorTensor that is a view or has views: "
             "use the out-of-place function"
         )
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_dynamo_compiling():
         target._blocks = result._blocks
     else:
         become(target, frame_of(result).wrap(result._blocks))

@@ -257,8 +257,8 @@ def hessian(
 
         blocks, value = in_chunks("hessian", n, chunk_size, part)
         places = [row[min(i, j), max(i, j)] for i in range(n) for j in range(n)]
-        scale = torch.ones(n, n, dtype=point.x.dtype, device=point.x.device)
-        scale = scale.fill_diagonal_(2).reshape(-1)
+        # not fill_diagonal_, whose exported form ONNX cannot express
+        scale = (1 + torch.eye(n, dtype=point.x.dtype, device=point.x.device)).reshape(-1)
 
         def shaped(*blocks: Any) -> Any:
             pairs = _concatenated(blocks)[places].movedim(0, -1)

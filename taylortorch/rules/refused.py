@@ -18,7 +18,8 @@ NAMED_AXES = (
 TABLE = {
     "data_ptr untyped_storage storage storage_type __dlpack__ __dlpack_device__ "
     "Tensor.const_data_ptr": (
-        "it has no storage of its own; use x.value, or x.coeffs for all coefficients"
+        "it has no storage of its own; use x.value, or x.coeffs for all coefficients. A module for "
+        "torch.export returns x.value, or x.coeffs"
     ),
     ".data ._cdata .__cuda_array_interface__": (
         "it would lose the coefficients; use x.detach() to drop them, x.value for the value"
