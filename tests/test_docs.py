@@ -262,15 +262,15 @@ def test_the_tour_has_the_wings_as_they_are():
 def test_the_tour_knows_who_asks_whether_this_is_compiled():
     table = rows("tour.md", ["who", "what is different in a trace"])
     shown = {name for cells in table for name in re.findall(r"`([^`]+)`", cells[0])}
-    asking = {p for p in FILES.values() if "is_compiling" in p.read_text("utf-8")}
+    asks = re.compile(r"\bis_(dynamo_)?compiling\b")
+    asking = {p for p in FILES.values() if asks.search(p.read_text("utf-8"))}
     assert shown == {path.relative_to(PACKAGE).as_posix() for path in asking}
 
 
 def test_the_pages_name_files_that_are_there():
     """Pages name files of the package by their place in it, or in the repository."""
-    tests = ROOT / "tests"
     for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
         text = BLOCK.sub("", page.read_text("utf-8"))
         for name in re.findall(r"`((?:[\w-]+/)*\w+\.py)`", text):
-            places = (PACKAGE, ROOT, page.parent, tests, tests / "third_party")
-            assert any((place / name).exists() for place in places), f"{name_of(page)}: {name}"
+            folders = (PACKAGE, ROOT, ROOT / "tests", ROOT / "tests/third_party", page.parent)
+            assert any((f / name).exists() for f in folders), f"{name_of(page)}: {name}"

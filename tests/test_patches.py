@@ -319,10 +319,10 @@ def _in_traces() -> int:
 
 
 def test_a_torch_without_what_is_changed_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dynamo, "_missing", ["torch 9.9 has no such.thing"])
+    monkeypatch.setattr(dynamo, "MISSING", ["torch 9.9 has no such.thing"])
     with pytest.raises(Exception, match=r"torch 9\.9 has no such\.thing"):
         compiled(torch.exp, MAKERS["line"], True, "eager")(points(0))
-    with pytest.raises(MissingInTorch, match=r"has no torch\._dynamo\.nothing\.here"):
+    with pytest.raises(MissingInTorch, match=r"needs torch\._dynamo\.nothing\.here, which"):
         private("torch._dynamo.nothing.here")
 
 

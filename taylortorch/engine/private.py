@@ -111,7 +111,6 @@ unwrapped = private("torch._C._functorch.get_unwrapped")
 TreeSpec = private("torch.utils._pytree.TreeSpec")
 tree_flatten = private("torch.utils._pytree.tree_flatten")
 tree_unflatten = private("torch.utils._pytree.tree_unflatten")
-tree_leaves = private("torch.utils._pytree.tree_leaves")
 register_pytree_node = private("torch.utils._pytree.register_pytree_node")
 
 _forward_ad = private("torch.autograd.forward_ad")
