@@ -27,7 +27,7 @@ from torch.utils.checkpoint import (
 
 import taylortorch as tt
 from taylortorch import TaylorTensor
-from taylortorch.engine import registry
+from taylortorch.engine import registry, samples
 from taylortorch.rules import autocast
 from tests.layers import EXCLUDED, F64, TABLE, Row, S
 from tests.oracle import along, contracted
@@ -1199,7 +1199,7 @@ def test_what_is_clamped_without_gradient_does_not_move() -> None:
 
 def drawn_as(tree: Any, dtype: torch.dtype, generator: torch.Generator, taylor: bool) -> Any:
     """The arguments of a sample call in another dtype, plain or as series."""
-    if isinstance(tree, registry.T):
+    if isinstance(tree, samples.T):
         x = tree.draw(generator).to(dtype)
         return TaylorTensor(x) if taylor else x
     if isinstance(tree, torch.Tensor) and tree.is_floating_point():
