@@ -21,13 +21,8 @@ from .samples import Sample
 
 Evaluator = Callable[[Callable, tuple, dict], Any]
 
-
 RULES: dict[Any, Evaluator] = {}
-
-
 TRACED: dict[int, Evaluator] = {}
-
-
 OPERATORS: dict[str, Any] = {}
 Adapter = Callable[[Any, tuple, dict], tuple[tuple, dict]]
 ADAPTERS: dict[str, Adapter] = {}
@@ -35,21 +30,11 @@ ADAPTERS: dict[str, Adapter] = {}
 the operator, its arguments and those given by name, the arguments of the function."""
 LEAKS: dict[str, str] = {}
 """What a user did, and can do, by the operator that a series reached in C++."""
-
-
 REFUSED: dict[Any, str] = {}
-
-
 ROWS: list[Rule] = []
-
-
 # rows of other versions of torch: documented, but without functions
 ROWS_OF_OTHERS: list[Rule] = []
-
-
 REFUSED_BY_OTHERS: dict[str, str] = {}
-
-
 NAMES: dict[Any, str] = {}
 
 
@@ -83,15 +68,16 @@ _NAMESPACES = (
 )
 
 
-def _version(text: str) -> tuple[int, ...]:
+def release(version: str) -> tuple[int, ...]:
+    """The release that a version of torch belongs to, as numbers: ``(2, 14)``."""
     # a nightly build of 2.14 is 2.14 here, though packaging puts it before
-    return tuple(int(number) for number in re.findall(r"\d+", text)[:2])
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
 
 
 def holds_here(since: str | None = None, until: str | None = None) -> bool:
     """Whether this torch is of version ``since`` or newer, and older than ``until``."""
-    here = _version(torch.__version__)
-    return (since is None or here >= _version(since)) and (until is None or here < _version(until))
+    here = release(torch.__version__)
+    return (since is None or here >= release(since)) and (until is None or here < release(until))
 
 
 def resolve(name: str) -> list[Any]:

@@ -33,7 +33,6 @@ import dataclasses
 import functools
 import importlib
 import importlib.metadata
-import math
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Sequence
@@ -41,7 +40,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..algebra.indices import MultiIndex, closure
+from ..algebra.indices import MultiIndex, closure, factorial
 from ..algebra.structures import Bundle, Line, Multivariate, Structure
 from ..engine.private import base_of, version_of
 from ..engine.tensor import TaylorTensor, full, settle, wrap
@@ -302,7 +301,7 @@ class Plan:
             pure = [list(rows) for rows in indices[1:]]
         for degree, rows in enumerate(pure, 1):
             for n, index in enumerate(rows):
-                scale = math.prod([math.factorial(i) for i in index])
+                scale = factorial(index)
                 row = n if self.structure.leads(degree) else None
                 self.places[index] = (degree, row, scale)
 

@@ -7,26 +7,22 @@ the first series is made in a trace; ``python -m taylortorch`` runs them everywh
 from __future__ import annotations
 
 import functools
-import re
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
+from ..engine.registry import release
 from ..engine.tensor import TaylorTensor
 
 TESTED = ("2.10.0", "2.13.0", "2.14.1", "2.15.0")
 """The versions of torch that the tests run on."""
 
 
-def _release(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
-
-
 def warn_of_newer() -> None:
     """Say so where torch is newer than any that the tests have run on."""
-    if _release(torch.__version__) > max(map(_release, TESTED)):
+    if release(torch.__version__) > max(map(release, TESTED)):
         warnings.warn(
             f"taylortorch was tested with torch {', '.join(TESTED)}, not with the newer "
             f"{torch.__version__}: `python -m taylortorch` checks what matters",
@@ -96,7 +92,7 @@ _under_way = False
 def failing() -> str:
     """How a probe fails on a torch that was not tested; empty where none does."""
     global _under_way
-    if _under_way or _release(torch.__version__) in map(_release, TESTED):
+    if _under_way or release(torch.__version__) in map(release, TESTED):
         return ""
     _under_way = True
     try:
